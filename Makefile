@@ -1,0 +1,71 @@
+# The tasks of this repository. Each one installs what it needs below .cache, from the locks in
+# requirements/ and package-lock.json. Needed before: Python 3.10+, git; for the tests Node.js 20+.
+
+PYTHON ?= python3
+CACHE := .cache
+UV := $(CACHE)/uv/bin/uv
+DEV := $(CACHE)/dev
+BIN := $(DEV)/bin
+DBTS := dbt-1.11 dbt-1.12
+WORKFLOWS := action.yml .github/workflows/*.yml
+
+.PHONY: demo test test-fast lint format lock clean environments
+
+demo: $(CACHE)/demo.done  ## Play a pull request on an embedded DuckDB project.
+	@$(CACHE)/demo/bin/ci-defer demo
+
+test: environments  ## All tests, with real dbt and the real action.
+	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
+
+test-fast: $(CACHE)/dev.done  ## The tests that need neither dbt nor Node.js: seconds.
+	$(BIN)/pytest -m "not dbt and not action" $(PYTEST_ARGS)
+
+lint: $(CACHE)/dev.done  ## Style, types, shell, workflows, action.yml.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/shellcheck action/*.sh .ci/run
+	$(BIN)/zizmor --offline --no-progress --persona auditor action.yml .github/
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+format: $(CACHE)/dev.done
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+environments: $(CACHE)/dev.done $(DBTS:%=$(CACHE)/%.done) $(CACHE)/node.done
+
+lock: $(UV)  ## Make all locks anew.
+	$(COMPILE) requirements/uv.in -o requirements/uv.txt
+	$(COMPILE) pyproject.toml --group build -o requirements/action.txt
+	$(COMPILE) pyproject.toml --group build --extra demo -o requirements/demo.txt
+	$(COMPILE) pyproject.toml --group build --group dev -o requirements/dev.txt
+	for dbt in $(DBTS); do $(COMPILE) requirements/$$dbt.in -o requirements/$$dbt.txt; done
+	npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
+
+COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.10 \
+	--custom-compile-command "make lock" --upgrade
+
+clean:
+	rm -rf $(CACHE) node_modules
+
+$(UV): requirements/uv.txt
+	$(PYTHON) -m venv $(CACHE)/uv
+	$(CACHE)/uv/bin/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	touch $@
+
+# One rule for the two environments that hold ci-defer itself. Compiled: they run it often.
+$(CACHE)/dev.done $(CACHE)/demo.done: $(CACHE)/%.done: requirements/%.txt pyproject.toml | $(UV)
+	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(CACHE)/$*
+	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python $(CACHE)/$* $<
+	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(CACHE)/$* --editable .
+	touch $@
+
+$(DBTS:%=$(CACHE)/%.done): $(CACHE)/%.done: requirements/%.txt | $(UV)
+	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(CACHE)/$*
+	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python $(CACHE)/$* $<
+	touch $@
+
+$(CACHE)/node.done: package-lock.json
+	npm ci --silent --ignore-scripts
+	touch $@

@@ -1,0 +1,227 @@
+"""The bundle: the dbt artifacts of one commit, with their provenance, verified.
+
+Owns which files make up production's state, what `state.json` says, and what has to be true
+before a bundle is used. Knows nothing of where bundles are kept (`stores`) or of how they are
+compared. A bundle is a directory; whoever holds a `Bundle` holds verified files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ci_defer.errors import InvalidBundle
+from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
+
+MANIFEST = "manifest.json"
+RUN_RESULTS = "run_results.json"
+STATE = "state.json"
+OPTIONAL_FILES = (RUN_RESULTS, "catalog.json", "sources.json", "semantic_manifest.json")
+FILES = (MANIFEST, *OPTIONAL_FILES)
+
+# `args.which` of run_results.json; dbt v2 may leave it out.
+BUILDING_COMMANDS = frozenset({"build", "run", "seed", "snapshot", "retry", None})
+
+SCHEMA_VERSION = 1
+# A real state.json has about 1 kB: anything larger is not one of ours.
+STATE_SIZE_LIMIT = 64 * 1024
+
+
+class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a file must be: SHA-256 of its bytes in hex, and their number."""
+
+    sha256: str
+    size: int
+
+
+class Origin(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a state comes from: what git and the workflow run know, and dbt does not.
+
+    `commit` is a full object id; `repository` is `owner/name`; the rest is empty outside of a
+    workflow run.
+    """
+
+    commit: str
+    branch: str = ""
+    repository: str = ""
+    run_id: str = ""
+    run_attempt: str = ""
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """state.json. `created_at` is ISO 8601 in UTC; `files` maps file name to its record.
+
+    `flags` are the dbt flags that decide what counts as modified; a flag that dbt did not
+    record is absent. A newer ci-defer may add fields: unknown ones are skipped, and only
+    another `schema_version` makes a state unreadable.
+    """
+
+    schema_version: int
+    project: str
+    project_name: str
+    origin: Origin
+    created_at: str
+    dbt_version: str
+    adapter: str
+    target: str
+    flags: Mapping[str, Any]
+    files: Mapping[str, FileRecord]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A directory of verified artifacts. `provenance` is None for a manifest from elsewhere."""
+
+    directory: Path
+    manifest: Manifest
+    provenance: Provenance | None
+
+    def run_results(self) -> RunResults | None:
+        """The results of production's own run, when the bundle has them.
+
+        None as well when they are of a command that builds nothing: `dbt compile` and
+        `dbt run-operation` write the same file.
+        """
+        results = _read_results(self.directory)
+        return results if results and results.args.which in BUILDING_COMMANDS else None
+
+
+def pack(
+    artifacts: Path,
+    to: Path,
+    *,
+    project: str,
+    project_name: str,
+    origin: Origin,
+    created_at: str,
+    target: str | None,
+) -> Bundle:
+    """Copy dbt's artifacts from `artifacts` into the empty directory `to`, and describe them.
+
+    `project` is the key of the store, `project_name` is what the manifest must say. `target` is
+    the one we were told; without it, the one that dbt recorded.
+    Raises InvalidBundle when an artifact is not what it should be; `to` is then of no use.
+    """
+    manifest = _read_own_manifest(artifacts / MANIFEST, project_name)
+    results = _read_results(artifacts)
+    for name in FILES:
+        if (artifacts / name).is_file():
+            shutil.copyfile(artifacts / name, to / name)
+    provenance = Provenance(
+        schema_version=SCHEMA_VERSION,
+        project=project,
+        project_name=project_name,
+        origin=origin,
+        created_at=created_at,
+        dbt_version=manifest.metadata.dbt_version,
+        adapter=manifest.metadata.adapter_type or "",
+        target=target or (results.args.target if results else None) or "",
+        flags=_comparison_flags(results),
+        files={name: _record(to / name) for name in FILES if (to / name).is_file()},
+    )
+    (to / STATE).write_bytes(encode_state(provenance))
+    return Bundle(to, manifest, provenance)
+
+
+def unpack(directory: Path, *, project_name: str) -> Bundle:
+    """Verify the bundle in `directory`, which nobody else writes to, and open it.
+
+    Without state.json it is a bundle without provenance: then only the manifest is checked.
+    Raises InvalidBundle.
+    """
+    provenance = None
+    if (directory / STATE).is_file():
+        provenance = decode_state(directory / STATE)
+        for name, record in provenance.files.items():
+            verify(directory / name, record)
+    manifest = _read_own_manifest(directory / MANIFEST, project_name)
+    return Bundle(directory, manifest, provenance)
+
+
+def encode_state(provenance: Provenance) -> bytes:
+    """The bytes of state.json."""
+    return msgspec.json.format(msgspec.json.encode(provenance), indent=2) + b"\n"
+
+
+def decode_state(path: Path) -> Provenance:
+    """Read a state.json. Raises InvalidBundle when it is not one that this version can read."""
+    try:
+        if path.stat().st_size > STATE_SIZE_LIMIT:
+            raise InvalidBundle(f"{path} is larger than {STATE_SIZE_LIMIT:,} bytes.")
+        raw = path.read_bytes()
+        version = msgspec.json.decode(raw, type=_Versioned).schema_version
+        if version != SCHEMA_VERSION:
+            raise InvalidBundle(
+                f"{path} has state schema version {version}; this ci-defer reads {SCHEMA_VERSION}.",
+                "Use the same version of ci-defer for onboard and defer.",
+            )
+        provenance = msgspec.json.decode(raw, type=Provenance)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidBundle(f"{path} is not a state.json of ci-defer: {error}.") from error
+    # The names become paths: only ours may.
+    if unknown := set(provenance.files) - set(FILES):
+        raise InvalidBundle(f"{path} names files that no bundle has: {sorted(unknown)}.")
+    if MANIFEST not in provenance.files:
+        raise InvalidBundle(f"{path} names no {MANIFEST}.")
+    return provenance
+
+
+def verify(path: Path, record: FileRecord) -> None:
+    """Raise InvalidBundle unless the file has the recorded size and SHA-256."""
+    try:
+        actual = _record(path)
+    except OSError as error:
+        raise InvalidBundle(f"{path} cannot be read: {error.strerror}.") from error
+    if actual != record:
+        raise InvalidBundle(
+            f"{path} is not the file that was published: {actual.size:,} bytes with SHA-256 "
+            f"{actual.sha256[:12]}, expected {record.size:,} with {record.sha256[:12]}.",
+            "Run onboard again on the base branch.",
+        )
+
+
+class _Versioned(msgspec.Struct):
+    schema_version: int
+
+
+def _record(path: Path) -> FileRecord:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1024 * 1024):
+            digest.update(block)
+        return FileRecord(digest.hexdigest(), file.tell())
+
+
+def _read_own_manifest(path: Path, project_name: str) -> Manifest:
+    if not path.is_file():
+        raise InvalidBundle(f"There is no {path}.", "It is written by every dbt command.")
+    manifest = read_manifest(path)
+    actual = manifest.metadata.project_name
+    if actual != project_name:
+        raise InvalidBundle(
+            f"{path} belongs to the dbt project {actual!r}, not to {project_name!r}.",
+            "Check project-dir and state.",
+        )
+    return manifest
+
+
+def _read_results(directory: Path) -> RunResults | None:
+    path = directory / RUN_RESULTS
+    return read_run_results(path) if path.is_file() else None
+
+
+def _comparison_flags(results: RunResults | None) -> dict[str, Any]:
+    if results is None:
+        return {}
+    more_unrendered = results.args.state_modified_compare_more_unrendered_values
+    flags = {
+        "vars": results.args.vars or None,
+        "state_modified_compare_more_unrendered_values": more_unrendered,
+    }
+    return {name: value for name, value in flags.items() if value is not None}

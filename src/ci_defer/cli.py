@@ -1,0 +1,268 @@
+"""The command line: commands, wiring, exit codes. Decides nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ci_defer import __version__, markdown, report, text
+from ci_defer.bundle import MANIFEST
+from ci_defer.dbt import arguments
+from ci_defer.dbt.commands import CommandEngine, DbtSettings
+from ci_defer.dbt.process import Interrupts
+from ci_defer.defer import DeferSettings, IfNoState
+from ci_defer.defer import defer as run_defer
+from ci_defer.demo import demo as run_demo
+from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
+from ci_defer.event import Event, mode_of, read_event
+from ci_defer.git import Git
+from ci_defer.onboard import onboard as run_onboard
+from ci_defer.outputs import failed_outputs, onboard_outputs, report_outputs
+from ci_defer.project import Project, read_project
+from ci_defer.runner import Runner, environment
+from ci_defer.settings import PREFIX, Settings, options
+from ci_defer.stores import Store, open_store
+from ci_defer.stores.artifact import ArtifactStore
+from ci_defer.stores.plain import PlainState, find_plain_state
+
+REPORT_FOLDER = "ci-defer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What every command works with: the machine, the signals, the event."""
+
+    environ: dict[str, str]
+    runner: Runner
+    interrupts: Interrupts
+
+    @property
+    def child_environ(self) -> dict[str, str]:
+        """The environment of the programs we run. Our settings, tokens among them, stay here."""
+        return {name: value for name, value in self.environ.items() if not name.startswith(PREFIX)}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="ci-defer")
+def cli() -> None:
+    """Slim CI for dbt: build what a pull request changes, read the rest from production."""
+
+
+@cli.command()
+@options("onboard", "defer")
+@click.pass_obj
+def auto(session: Session, /, **values: Any) -> None:
+    """Do what the event of this workflow run asks for."""
+    settings = _settings(values)
+    event = _event(session)
+    mode = mode_of(event)
+    session.runner.info(f"ci-defer {__version__}: {event.name} -> {mode}")
+    if mode == "onboard":
+        _onboard(session, settings, event)
+    elif mode == "defer":
+        _defer(session, settings, event)
+    elif mode == "cleanup":
+        # Only a schema of its own (pr-schema, refused above) leaves anything behind.
+        session.runner.info("Nothing to clean up: pull requests have no schema of their own.")
+    else:
+        raise NotAvailableYet(f"mode: {mode}")
+
+
+@cli.command()
+@options("onboard")
+@click.pass_obj
+def onboard(session: Session, /, **values: Any) -> None:
+    """Publish what production looks like at this commit."""
+    _onboard(session, _settings(values), _event(session))
+
+
+@cli.command()
+@options("defer")
+@click.pass_obj
+def defer(session: Session, /, **values: Any) -> None:
+    """Build the checked-out pull request against production's state."""
+    _defer(session, _settings(values), _event(session))
+
+
+@cli.command()
+def comment() -> None:
+    """Comment on a pull request from a fork (not available yet)."""
+    raise NotAvailableYet("mode: comment")
+
+
+@cli.command()
+def cleanup() -> None:
+    """Drop what a closed pull request has built (not available yet)."""
+    raise NotAvailableYet("mode: cleanup")
+
+
+@cli.command()
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Work in this new folder and keep it. Default: a temporary one.",
+)
+@click.pass_obj
+def demo(session: Session, /, directory: Path | None) -> None:
+    """Onboard and defer on an embedded DuckDB project: no credentials, no network."""
+    made = run_demo(
+        directory,
+        environ=session.child_environ,
+        console=session.runner,
+        interrupts=session.interrupts,
+    )
+    session.runner.info(text.render(made))
+    sys.exit(made.exit_code)
+
+
+def main() -> None:
+    """Run the command line, and turn every error into one line and an exit code."""
+    environ = environment()
+    session = Session(environ, Runner(environ), Interrupts())
+    with session.interrupts.handled():
+        sys.exit(_guarded(session))
+
+
+def _guarded(session: Session) -> int:
+    runner = session.runner
+    try:
+        # Only --help and --version come back with a value: click's own exit code.
+        return int(cli.main(obj=session, standalone_mode=False) or ExitCode.OK)
+    except click.ClickException as error:
+        runner.error(error.format_message())
+        exit_code = ExitCode.CONFIGURATION
+    except click.Abort:
+        exit_code = ExitCode.CANCELLED
+    except CiDeferError as error:
+        runner.error(str(error))
+        exit_code = error.exit_code
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        traceback.print_exc()
+        runner.error(
+            f"ci-defer {__version__} has a bug: {type(error).__name__}: {error}. "
+            "Please open an issue with the log above."
+        )
+        exit_code = ExitCode.SERVICE
+    runner.set_outputs(failed_outputs())
+    return exit_code
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    if "if_no_state" in values:
+        values["if_no_state"] = IfNoState(values["if_no_state"])
+    settings = Settings(**values)
+    settings.refuse_unavailable()
+    return settings
+
+
+def _event(session: Session) -> Event:
+    return read_event(session.environ, session.runner.payload())
+
+
+def _project(session: Session, settings: Settings) -> Project:
+    environ = session.environ
+    target_path = environ.get("DBT_ENGINE_TARGET_PATH") or environ.get("DBT_TARGET_PATH")
+    return read_project(settings.project_dir, target_path=target_path)
+
+
+def _engine(session: Session, settings: Settings, project: Project) -> CommandEngine:
+    return CommandEngine(
+        DbtSettings(
+            project_dir=project.directory,
+            target_path=project.target_path,
+            profiles_dir=settings.profiles_dir.absolute() if settings.profiles_dir else None,
+            target=settings.target,
+            arguments=arguments.split(settings.dbt_args),
+        ),
+        environ=session.child_environ,
+        console=session.runner,
+        interrupts=session.interrupts,
+    )
+
+
+def _store(session: Session, settings: Settings, project: Project) -> Store:
+    runner = session.runner
+    return open_store(
+        settings.state,
+        settings.project or project.name,
+        outbox=runner.temporary_directory() if runner.on_actions else None,
+    )
+
+
+def _onboard(session: Session, settings: Settings, event: Event) -> None:
+    project = _project(session, settings)
+    if find_plain_state(settings.state):
+        raise ConfigurationError(
+            f"state: {settings.state} is, or holds, a {MANIFEST} itself, so it is no store.",
+            "Name an empty or a new directory.",
+        )
+    store = _store(session, settings, project)
+    published = run_onboard(
+        project,
+        store,
+        key=settings.project or project.name,
+        target=settings.target,
+        event=event,
+        git=Git(project.directory, session.child_environ),
+        engine=_engine(session, settings, project),
+        log=session.runner,
+    )
+    session.runner.info(
+        f"Published the state of commit {published.commit[:12]} to {store.location}."
+    )
+    session.runner.add_summary(markdown.render_published(published.bundle, store.location))
+    outputs = onboard_outputs(published.commit, store.location)
+    if isinstance(store, ArtifactStore):
+        outputs |= {
+            "artifact-name": store.artifact_name,
+            "artifact-path": published.location,
+            "artifact-retention-days": str(settings.retention_days),
+        }
+    session.runner.set_outputs(outputs)
+
+
+def _defer(session: Session, settings: Settings, event: Event) -> None:
+    runner = session.runner
+    project = _project(session, settings)
+
+    def source() -> Store | PlainState:
+        return find_plain_state(settings.state) or _store(session, settings, project)
+
+    made = run_defer(
+        project,
+        DeferSettings(
+            key=settings.project or project.name,
+            select=settings.select,
+            exclude=settings.exclude,
+            favor_state=settings.favor_state,
+            if_no_state=settings.if_no_state,
+            target=settings.target,
+        ),
+        source,
+        event=event,
+        git=Git(project.directory, session.child_environ),
+        engine=_engine(session, settings, project),
+        log=runner,
+    )
+    path = _write_report(made, project.target_path / REPORT_FOLDER)
+    runner.add_summary(markdown.render(made))
+    runner.info(text.render(made))
+    if made.problem:
+        runner.error(f"{made.problem.message} {made.problem.hint}".strip())
+    if event.pull_request and settings.comment != "off":
+        runner.info("The comment on the pull request is not available yet: see the job summary.")
+    runner.set_outputs(report_outputs(made, path))
+    sys.exit(made.exit_code)
+
+
+def _write_report(made: report.Report, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "report.json"
+    path.write_bytes(report.encode(made))
+    (folder / "summary.md").write_text(markdown.render(made), encoding="utf-8")
+    return path

@@ -1,0 +1,119 @@
+"""The user's own dbt flags (`dbt-args`): split, checked, and fitted to each command.
+
+Pure. Owns which flags would override what ci-defer sets, and which ones only `dbt build`
+understands. Source: `dbt build --help` and `dbt ls --help` of dbt Core 1.11 and 1.12; a test
+compares the table with the real ones.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from ci_defer.errors import ConfigurationError
+
+# Flag -> what to use instead.
+OURS = {
+    "--select": "the setting select",
+    "--model": "the setting select",
+    "--models": "the setting select",
+    "--exclude": "the setting exclude",
+    "--selector": "the setting select",
+    "--state": "the setting state",
+    "--defer-state": "the setting state",
+    "--defer": "nothing: ci-defer always defers",
+    "--no-defer": "dbt itself, without ci-defer",
+    "--favor-state": "the setting favor-state",
+    "--no-favor-state": "the setting favor-state",
+    "--target": "the setting target",
+    "--target-path": "target-path in dbt_project.yml or DBT_TARGET_PATH",
+    "--project-dir": "the setting project-dir",
+    "--profiles-dir": "the setting profiles-dir",
+    "--no-write-json": "nothing: ci-defer reads the artifacts of dbt",
+    "--help": "dbt itself",
+    "--version": "dbt itself",
+}
+OURS_SHORT = {"s": "--select", "m": "--models", "t": "--target", "h": "--help", "v": "--version"}
+OURS_SHORT["V"] = "--version"
+
+# What `dbt build` takes and `dbt ls` refuses, and whether a value follows.
+BUILD_ONLY = {
+    "--empty": False,
+    "--no-empty": False,
+    "--event-time-end": True,
+    "--event-time-start": True,
+    "--export-saved-queries": False,
+    "--no-export-saved-queries": False,
+    "--full-refresh": False,
+    "-f": False,
+    "--include-saved-query": False,
+    "--no-include-saved-query": False,
+    "--sample": True,
+    "--show": False,
+    "--sqlparse": True,
+    "--store-failures": False,
+    "--threads": True,
+}
+# What `dbt build` and `dbt ls` take and `dbt parse` refuses.
+SELECTING_ONLY = {
+    "--exclude-resource-type": True,
+    "--exclude-resource-types": True,
+    "--resource-type": True,
+    "--resource-types": True,
+}
+
+
+def split(text: str) -> tuple[str, ...]:
+    """Split `dbt-args` as a shell would.
+
+    Raises ConfigurationError for an open quote, and for a flag that would override ours.
+    """
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"dbt-args cannot be split into words: {error}.", "Check the quotes."
+        ) from None
+    for word in words:
+        if flag := _ours(word):
+            raise ConfigurationError(
+                f"dbt-args may not hold {flag}, which ci-defer sets itself.",
+                f"Use {OURS[flag]}.",
+            )
+    return tuple(words)
+
+
+def for_plan(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags without those that only `dbt build` understands."""
+    return _without(words, BUILD_ONLY)
+
+
+def for_parse(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags without those that only commands which select or build understand."""
+    # `dbt parse` knows --threads.
+    unknown = {**BUILD_ONLY, **SELECTING_ONLY}
+    del unknown["--threads"]
+    return _without(words, unknown)
+
+
+def _ours(word: str) -> str | None:
+    if word.startswith("--"):
+        name = word.partition("=")[0]
+        return name if name in OURS else None
+    if word.startswith("-"):
+        # A cluster: -xs is -x -s, and in -sfoo the value follows at once.
+        return next((OURS_SHORT[letter] for letter in word[1:] if letter in OURS_SHORT), None)
+    return None
+
+
+def _without(words: tuple[str, ...], unknown: dict[str, bool]) -> tuple[str, ...]:
+    kept: list[str] = []
+    skip_value = False
+    for word in words:
+        name, separator, _ = word.partition("=")
+        if skip_value:
+            skip_value = False
+        elif name in unknown:
+            skip_value = unknown[name] and not separator
+        else:
+            kept.append(word)
+    return tuple(kept)

@@ -1,0 +1,133 @@
+"""The engine that works with any dbt: one process for each command.
+
+Knows the flags that dbt Core 1.8+ and dbt v2 share, and nothing of their versions.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ci_defer.dbt import Invocation, Plan, Selection, arguments, process
+from ci_defer.dbt.output import listed_ids, strip_ansi
+from ci_defer.errors import Cancelled, DbtNotFound
+from ci_defer.log import Console
+
+# What a shell answers when there is no such program, or none that can be run: a version
+# manager's shim is on the PATH for tools that are not installed, and exits with this.
+NOT_FOUND = frozenset({126, 127})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbtSettings:
+    """How every dbt command of a run is called. All paths are absolute."""
+
+    project_dir: Path
+    target_path: Path
+    profiles_dir: Path | None = None
+    target: str | None = None
+    arguments: tuple[str, ...] = ()
+
+
+class CommandEngine:
+    """Runs `dbt` as a child process. `search_path` is a PATH; the environment's when None."""
+
+    def __init__(
+        self,
+        settings: DbtSettings,
+        *,
+        environ: Mapping[str, str],
+        console: Console,
+        interrupts: process.Interrupts,
+        search_path: str | None = None,
+    ) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._console = console
+        self._interrupts = interrupts
+        self._search_path = search_path or environ.get("PATH", "")
+
+    def parse(self) -> Invocation:
+        return self._run("parse", *arguments.for_parse(self._settings.arguments)).invocation
+
+    def plan(self, selection: Selection) -> Plan:
+        ran = self._run(
+            "ls",
+            *_selecting(selection),
+            *("--output", "json", "--output-keys", "unique_id"),
+            *arguments.for_plan(self._settings.arguments),
+            # Last, so that they win: the listing is read by us, a line of JSON for each node.
+            *("--quiet", "--log-format", "text"),
+            keep_output=True,
+        )
+        selected = () if ran.invocation.exit_code else listed_ids(ran.output)
+        return Plan(ran.invocation, selected)
+
+    def build(self, selection: Selection) -> Invocation:
+        own = self._settings.arguments
+        # We read run_results.json, whatever the environment says.
+        return self._run("build", *_selecting(selection), *own, "--write-json").invocation
+
+    def _run(self, command: str, *flags: str, keep_output: bool = False) -> _Ran:
+        if self._interrupts.received:
+            raise Cancelled("Cancelled before dbt was started.")
+        settings = self._settings
+        command_line = ["dbt", command, "--project-dir", str(settings.project_dir)]
+        if settings.profiles_dir:
+            command_line += ["--profiles-dir", str(settings.profiles_dir)]
+        if settings.target:
+            command_line += ["--target", settings.target]
+        command_line += ["--target-path", str(settings.target_path), *flags]
+        program = shutil.which("dbt", path=self._search_path)
+        if program is None:
+            raise DbtNotFound("There is no dbt on the PATH.", INSTALL_HINT)
+        self._console.info(f"+ {shlex.join(command_line)}")
+        with self._console.passthrough() as write:
+            ended = process.run(
+                [program, *command_line[1:]],
+                cwd=settings.project_dir,
+                environ=self._environ,
+                interrupts=self._interrupts,
+                write=None if keep_output else write,
+                keep_lines=None if keep_output else process.TAIL_LINES,
+            )
+            if keep_output and ended.exit_code:
+                write("".join(f"{line}\n" for line in ended.output).encode())
+        if ended.exit_code in NOT_FOUND:
+            raise DbtNotFound(f"{program} cannot run dbt.", INSTALL_HINT)
+        tail = strip_ansi("\n".join(ended.output[-process.TAIL_LINES :]))
+        invocation = Invocation(
+            tuple(command_line), ended.exit_code, ended.seconds, tail, ended.interrupted
+        )
+        return _Ran(invocation, ended.output)
+
+
+INSTALL_HINT = (
+    "Set the input install, for example to `dbt-core~=1.11.0 dbt-duckdb`, or install dbt in a "
+    "step before this one."
+)
+
+
+@dataclass(frozen=True)
+class _Ran:
+    invocation: Invocation
+    output: tuple[str, ...]
+
+
+def _selecting(selection: Selection) -> list[str]:
+    flags: list[str] = []
+    # dbt takes several values after one flag, each an alternative (union).
+    if selection.select:
+        flags += ["--select", *selection.select]
+    if selection.exclude:
+        flags += ["--exclude", *selection.exclude]
+    if selection.state:
+        flags += ["--state", str(selection.state), "--defer"]
+        if selection.defer_state:
+            flags += ["--defer-state", str(selection.defer_state)]
+        if selection.favor_state:
+            flags += ["--favor-state"]
+    return flags

@@ -1,0 +1,370 @@
+"""Defer: build what a pull request changes against production's state, and report on it.
+
+The order of a run: find the state, plan, stop when nothing is selected, build, read what dbt
+wrote. Whatever happens there is a report: an error of a known kind becomes its `problem`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ci_defer import __version__, findings
+from ci_defer.bundle import MANIFEST, RUN_RESULTS
+from ci_defer.dbt import Engine, Invocation, Selection
+from ci_defer.dbt.output import error_message
+from ci_defer.errors import (
+    Cancelled,
+    CiDeferError,
+    DbtError,
+    ExitCode,
+    NotAvailableYet,
+    ProjectError,
+    StateNotFound,
+)
+from ci_defer.event import Event
+from ci_defer.git import Git, GitError
+from ci_defer.log import Log
+from ci_defer.manifest import Manifest, read_manifest, read_run_results
+from ci_defer.project import Project
+from ci_defer.report import Command, Counts, NodeReport, Outcome, Problem, Removed, Report, State
+from ci_defer.state import FoundState, base_commit, find_state
+from ci_defer.stores import Store
+from ci_defer.stores.plain import PlainState
+
+
+class IfNoState(str, Enum):
+    """What to do when there is no production state."""
+
+    REPARSE = "reparse"
+    FULL = "full"
+    SKIP = "skip"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeferSettings:
+    """How to select and defer, in dbt's words. `key` is the setting `project`."""
+
+    key: str
+    select: tuple[str, ...]
+    exclude: tuple[str, ...]
+    favor_state: bool
+    if_no_state: IfNoState
+    target: str | None
+
+
+def defer(
+    project: Project,
+    settings: DeferSettings,
+    open_source: Callable[[], Store | PlainState],
+    *,
+    event: Event,
+    git: Git,
+    engine: Engine,
+    log: Log,
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+) -> Report:
+    """Build the pull request that is checked out. Never raises CiDeferError."""
+    run = _Run(project, settings, event, git, engine, log, now())
+    try:
+        with TemporaryDirectory(prefix="ci-defer-") as directory:
+            return run.against(open_source(), Path(directory))
+    except Cancelled:
+        return run.report(Outcome.CANCELLED, CANCELLED_HEADLINE)
+    except CiDeferError as error:
+        problem = Problem(message=error.message, hint=error.hint, exit_code=error.exit_code)
+        outcome = Outcome.NO_STATE if isinstance(error, StateNotFound) else Outcome.ERROR
+        return run.report(outcome, _first_line(error.message), problem=problem)
+
+
+CANCELLED_HEADLINE = "Cancelled before the build was finished"
+
+
+@dataclass
+class _Run:
+    """One run: what it was given, and what it has found out so far."""
+
+    project: Project
+    settings: DeferSettings
+    event: Event
+    git: Git
+    engine: Engine
+    log: Log
+    started: datetime
+    clock: float = field(default_factory=time.monotonic)
+    invocations: list[Invocation] = field(default_factory=list)
+    base: str = ""
+    found: FoundState | None = None
+    manifest: Manifest | None = None
+
+    def against(self, source: Store | PlainState, directory: Path) -> Report:
+        """The whole run; the bundle is kept in `directory` for as long as dbt needs it."""
+        try:
+            self._find_state(source, directory)
+        except StateNotFound as error:
+            if self.settings.if_no_state is IfNoState.FAIL:
+                raise
+            if self.settings.if_no_state is IfNoState.SKIP:
+                self.log.info(f"{error.message} Nothing is built (if-no-state: skip).")
+                return self.report(
+                    Outcome.NO_STATE, "Nothing was built: there is no production state yet"
+                )
+            if self.settings.if_no_state is IfNoState.REPARSE:
+                raise NotAvailableYet(
+                    f"{error.message} Re-parsing the base commit (if-no-state: reparse)",
+                    "Run `ci-defer onboard` on the base branch first, or set if-no-state to full, "
+                    "skip or fail.",
+                ) from error
+            self.log.warning(f"{error.message} The whole project is built (if-no-state: full).")
+        selection = self._selection()
+        self._discard_old_artifacts()
+        planned = self._plan(selection)
+        self.manifest = read_manifest(self.project.target_path / MANIFEST)
+        if not planned:
+            return self._nothing_selected()
+        return self._build(selection, planned, self.manifest)
+
+    def _find_state(self, source: Store | PlainState, directory: Path) -> None:
+        base = None
+        if isinstance(source, PlainState):
+            # Nothing depends on it here, so a folder without git will do.
+            with contextlib.suppress(CiDeferError):
+                self.base = base_commit(self.event, self.git)
+        else:
+            self.base = base = base_commit(self.event, self.git)
+        self.found = find_state(source, base, self.git, directory, project_name=self.project.name)
+        self.log.info(_describe(self.found, self.base))
+
+    def _selection(self) -> Selection:
+        settings = self.settings
+        if self.found is None:
+            # Everything is new where there is no state; dbt has no state: selectors then.
+            return Selection(exclude=settings.exclude)
+        return Selection(
+            select=settings.select,
+            exclude=settings.exclude,
+            state=self.found.bundle.directory,
+            favor_state=settings.favor_state,
+        )
+
+    def _discard_old_artifacts(self) -> None:
+        """Results of an earlier run in the target path must never be taken for ours."""
+        for name in (MANIFEST, RUN_RESULTS):
+            (self.project.target_path / name).unlink(missing_ok=True)
+
+    def _plan(self, selection: Selection) -> tuple[str, ...]:
+        plan = self.engine.plan(selection)
+        self.invocations.append(plan.invocation)
+        if plan.invocation.interrupted:
+            raise Cancelled("Cancelled while dbt was planning.")
+        if plan.invocation.exit_code:
+            raise _project_error(plan.invocation)
+        self.log.info(f"dbt selects {len(plan.unique_ids)} nodes.")
+        return plan.unique_ids
+
+    def _nothing_selected(self) -> Report:
+        removed = self._removed()
+        headline = "Nothing to build: no node of the dbt project changed"
+        if removed:
+            headline = f"Nothing to build: {_nodes(len(removed))} removed, none changed"
+        return self.report(Outcome.NO_CHANGES, headline)
+
+    def _build(self, selection: Selection, planned: tuple[str, ...], manifest: Manifest) -> Report:
+        built = self.engine.build(selection)
+        self.invocations.append(built)
+        target_path = self.project.target_path
+        results = None
+        if (target_path / RUN_RESULTS).is_file():
+            results = read_run_results(target_path / RUN_RESULTS)
+        if (target_path / MANIFEST).is_file():
+            # dbt writes it again, with the compiled SQL.
+            self.manifest = manifest = read_manifest(target_path / MANIFEST)
+        if results is None and not built.interrupted:
+            raise _no_results(built)
+        finished = built.exit_code in (0, 1) and not built.interrupted
+        nodes = findings.node_reports(planned, manifest, results, finished=finished)
+        counts = findings.count(nodes)
+        if built.interrupted:
+            return self.report(
+                Outcome.CANCELLED, CANCELLED_HEADLINE, planned, nodes, finished=finished
+            )
+        if built.exit_code == 0:
+            return self.report(Outcome.SUCCESS, _success(counts), planned, nodes)
+        if counts.failed or counts.errored:
+            return self.report(Outcome.FAILURE, _failure(counts), planned, nodes)
+        # A hook that breaks in Jinja: dbt fails, and every result is fine.
+        message = error_message(built.tail)
+        return self.report(
+            Outcome.FAILURE,
+            "dbt failed outside of the nodes, which are all fine",
+            planned,
+            nodes,
+            finished=finished,
+            problem=Problem(
+                message=message,
+                hint="Look at the on-run-start and on-run-end hooks.",
+                exit_code=ExitCode.NODES_FAILED,
+            ),
+        )
+
+    def report(
+        self,
+        outcome: Outcome,
+        headline: str,
+        planned: tuple[str, ...] = (),
+        nodes: list[NodeReport] | None = None,
+        *,
+        finished: bool = True,
+        problem: Problem | None = None,
+    ) -> Report:
+        """The report of what is known by now."""
+        nodes = nodes or []
+        production = self.found.bundle if self.found else None
+        production_results = production.run_results() if production else None
+        deferrals = []
+        if self.manifest and production:
+            deferrals = findings.deferred(
+                nodes, self.manifest, production.manifest, production_results
+            )
+        compared = self.manifest is not None and production is not None
+        return Report(
+            outcome=outcome,
+            headline=headline,
+            project=self.settings.key,
+            project_dir=self._project_dir(),
+            started_at=self.started.isoformat(timespec="seconds"),
+            seconds=round(time.monotonic() - self.clock, 1),
+            ci_defer_version=__version__,
+            dbt_version=self.manifest.metadata.dbt_version if self.manifest else "",
+            adapter=(self.manifest.metadata.adapter_type or "") if self.manifest else "",
+            target=self.settings.target or "",
+            head_commit=self.event.head_sha or self.git.commit("HEAD") or "",
+            base_commit=self.base,
+            run_url=self.event.run_url,
+            problem=problem,
+            state=_state(self.found) if self.found else None,
+            selected_count=len(planned),
+            counts=findings.count(nodes),
+            nodes=nodes,
+            causes=findings.causes(nodes),
+            deferred=deferrals,
+            removed=self._removed(),
+            warnings=findings.warnings(nodes, deferrals, finished=finished),
+            commands=[
+                Command(
+                    arguments=list(ran.arguments),
+                    exit_code=ran.exit_code,
+                    seconds=round(ran.seconds, 1),
+                )
+                for ran in self.invocations
+            ],
+            seconds_saved=findings.seconds_saved(planned, production_results) if compared else None,
+        )
+
+    def _removed(self) -> list[Removed]:
+        if self.manifest is None or self.found is None:
+            return []
+        return findings.removed(self.manifest, self.found.bundle.manifest)
+
+    def _project_dir(self) -> str:
+        try:
+            return self.git.prefix().rstrip("/") or "."
+        except GitError:
+            return "."
+
+
+def _describe(found: FoundState, base: str) -> str:
+    provenance = found.bundle.provenance
+    if provenance is None:
+        return f"Production state: {found.location}, a manifest without provenance."
+    commit = provenance.origin.commit[:12]
+    if not found.age_commits:
+        return f"Production state: commit {commit}, from {found.location}."
+    commits = "commit" if found.age_commits == 1 else "commits"
+    return (
+        f"Production state: commit {commit}, {found.age_commits} {commits} before the base commit "
+        f"{base[:12]}, from {found.location}."
+    )
+
+
+def _state(found: FoundState) -> State:
+    provenance = found.bundle.provenance
+    if provenance is None:
+        metadata = found.bundle.manifest.metadata
+        return State(
+            location=found.location, has_provenance=False, dbt_version=metadata.dbt_version
+        )
+    return State(
+        location=found.location,
+        has_provenance=True,
+        commit=provenance.origin.commit,
+        branch=provenance.origin.branch,
+        created_at=provenance.created_at,
+        dbt_version=provenance.dbt_version,
+        age_commits=found.age_commits,
+    )
+
+
+def _project_error(invocation: Invocation) -> CiDeferError:
+    if invocation.exit_code < 0:
+        return _no_results(invocation)
+    return ProjectError(
+        f"dbt cannot read the project: {error_message(invocation.tail)}",
+        "Run `dbt parse` with the same target to see it on your machine.",
+    )
+
+
+def _no_results(invocation: Invocation) -> DbtError:
+    if invocation.exit_code < 0:
+        return DbtError(
+            f"dbt was killed by signal {-invocation.exit_code}.",
+            "Signal 9 is most often a lack of memory: try fewer threads or a larger runner.",
+        )
+    if invocation.exit_code == 0:
+        return DbtError(
+            f"dbt ended without an error and without a {RUN_RESULTS}.",
+            "Check dbt-args and the flags of dbt_project.yml.",
+        )
+    return DbtError(
+        f"dbt stopped before it built anything: {error_message(invocation.tail)}",
+        "Check the connection in profiles.yml and the secrets of this job.",
+    )
+
+
+def _success(counts: Counts) -> str:
+    parts = [f"{_nodes(counts.built)} built", f"{_tests(counts.passed + counts.warned)} passed"]
+    if not counts.built and not counts.passed and not counts.warned:
+        parts = ["dbt ran nothing of what it selected"]
+    if counts.warned:
+        parts.append(f"{counts.warned} with a warning")
+    return ", ".join(parts)
+
+
+def _failure(counts: Counts) -> str:
+    parts = []
+    if counts.errored:
+        parts.append(f"{_nodes(counts.errored)} failed with an error")
+    if counts.failed:
+        parts.append(f"{_tests(counts.failed)} failed")
+    if counts.skipped:
+        parts.append(f"{counts.skipped} skipped because of that")
+    return ", ".join(parts)
+
+
+def _nodes(number: int) -> str:
+    return f"{number} node" if number == 1 else f"{number} nodes"
+
+
+def _tests(number: int) -> str:
+    return f"{number} test" if number == 1 else f"{number} tests"
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0]

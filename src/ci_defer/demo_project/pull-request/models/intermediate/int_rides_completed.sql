@@ -1,0 +1,24 @@
+with
+
+rides as (
+
+    select * from {{ ref('stg_rides') }}
+
+)
+
+select
+    ride_id,
+    bike_id,
+    start_station_id,
+    end_station_id,
+    rider_plan,
+    started_at,
+    ended_at,
+    ride_minutes,
+    price_eur
+from rides
+where
+    -- A bike that is still out has neither a destination nor a price.
+    ended_at is not null
+    -- A mechanic who tries a repaired bike rents nothing: counted, it pulls revenue per ride down.
+    and rider_plan <> 'staff'

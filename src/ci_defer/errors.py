@@ -1,0 +1,75 @@
+"""The exceptions that ci-defer expects: what happened, what to do, and the exit code.
+
+Owns the exit codes of the command line. Knows nothing of how an error is shown: the
+command line prints the message and the hint as one line, without a traceback.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every ci-defer command."""
+
+    OK = 0
+    NODES_FAILED = 1
+    CONFIGURATION = 2
+    SERVICE = 3
+    CANCELLED = 130
+
+
+class CiDeferError(Exception):
+    """Something went wrong that a person can act on.
+
+    `message` says what happened in one sentence, `hint` says what to do about it.
+    """
+
+    exit_code = ExitCode.SERVICE
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+
+class ConfigurationError(CiDeferError):
+    """A setting, the workflow or the dbt project has to change."""
+
+    exit_code = ExitCode.CONFIGURATION
+
+
+class NotAvailableYet(ConfigurationError):
+    """A setting of the design that this version does not implement: refused, never ignored."""
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(f"{what} is not available yet in this version of ci-defer.", hint)
+
+
+class DbtNotFound(ConfigurationError):
+    """There is no dbt to run."""
+
+
+class ProjectError(ConfigurationError):
+    """dbt refuses to read the project, the profile or our arguments."""
+
+
+class DbtError(CiDeferError):
+    """dbt stopped before it had any results: no connection, killed, crashed."""
+
+
+class InvalidBundle(CiDeferError):
+    """The files that are to be production's state cannot be used as such."""
+
+
+class StateNotFound(CiDeferError):
+    """There is no production state for this pull request."""
+
+
+class Cancelled(CiDeferError):
+    """SIGINT or SIGTERM ended the run before there was anything to report."""
+
+    exit_code = ExitCode.CANCELLED

@@ -1,0 +1,105 @@
+"""What started this run: the event of the workflow, read from GITHUB_* and its payload.
+
+Pure: gets the environment and the payload as values. Outside of GitHub Actions there is an
+event too, with an empty name. Owns the decision of mode `auto`.
+
+Source of the names: https://docs.github.com/en/actions/reference/variables-reference
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ci_defer.errors import ConfigurationError
+
+PRODUCTION_EVENTS = frozenset({"push", "schedule", "workflow_dispatch"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """One workflow event. What the event does not have is empty, or None for the number."""
+
+    name: str = ""
+    action: str = ""
+    repository: str = ""
+    default_branch: str = ""
+    ref: str = ""
+    ref_name: str = ""
+    base_branch: str = ""
+    base_sha: str = ""
+    head_sha: str = ""
+    pull_request: int | None = None
+    run_id: str = ""
+    run_attempt: str = ""
+    run_url: str = ""
+
+    @property
+    def is_merge_ref(self) -> bool:
+        """Whether the ref is GitHub's test merge of a pull request into its base branch."""
+        return self.ref.startswith("refs/pull/") and self.ref.endswith("/merge")
+
+
+def read_event(environ: Mapping[str, str], payload: Mapping[str, Any]) -> Event:
+    """Read the event from GitHub's variables and the payload (`GITHUB_EVENT_PATH`)."""
+    pull_request = _mapping(payload, "pull_request") or _mapping(payload, "merge_group")
+    base, head = _mapping(pull_request, "base"), _mapping(pull_request, "head")
+    repository = environ.get("GITHUB_REPOSITORY", "")
+    run_id = environ.get("GITHUB_RUN_ID", "")
+    server = environ.get("GITHUB_SERVER_URL", "")
+    number = pull_request.get("number")
+    return Event(
+        name=environ.get("GITHUB_EVENT_NAME", ""),
+        action=_text(payload, "action"),
+        repository=repository,
+        default_branch=_text(_mapping(payload, "repository"), "default_branch"),
+        ref=environ.get("GITHUB_REF", ""),
+        ref_name=environ.get("GITHUB_REF_NAME", ""),
+        base_branch=environ.get("GITHUB_BASE_REF", "")
+        or _text(pull_request, "base_ref").removeprefix("refs/heads/"),
+        base_sha=_text(base, "sha") or _text(pull_request, "base_sha"),
+        head_sha=_text(head, "sha") or _text(pull_request, "head_sha"),
+        pull_request=number if isinstance(number, int) else None,
+        run_id=run_id,
+        run_attempt=environ.get("GITHUB_RUN_ATTEMPT", ""),
+        run_url=f"{server}/{repository}/actions/runs/{run_id}" if server and run_id else "",
+    )
+
+
+def mode_of(event: Event) -> str:
+    """The mode that `auto` stands for. Raises ConfigurationError when no mode fits."""
+    if event.name == "pull_request":
+        return "cleanup" if event.action == "closed" else "defer"
+    if event.name == "merge_group":
+        return "defer"
+    if event.name == "workflow_run":
+        return "comment"
+    if event.name in PRODUCTION_EVENTS:
+        if event.default_branch and event.ref != f"refs/heads/{event.default_branch}":
+            raise ConfigurationError(
+                f"Mode auto publishes the production state from {event.default_branch}, but this "
+                f"{event.name} is of {event.ref_name or event.ref}.",
+                "Limit the workflow to that branch, or set mode to onboard or defer.",
+            )
+        return "onboard"
+    if event.name == "pull_request_target":
+        raise ConfigurationError(
+            "pull_request_target would run the code of a pull request, also of a fork, with the "
+            "secrets of this repository.",
+            "Use `on: pull_request` in the workflow.",
+        )
+    what = f"the event {event.name}" if event.name else "a run outside of GitHub Actions"
+    raise ConfigurationError(
+        f"Mode auto has nothing to do for {what}.", "Say which one: ci-defer onboard or defer."
+    )
+
+
+def _mapping(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    inner = value.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _text(value: Mapping[str, Any], key: str) -> str:
+    inner = value.get(key)
+    return inner if isinstance(inner, str) else ""

@@ -1,0 +1,293 @@
+"""What dbt's artifacts say about a run: nodes, causes, deferral, removals, warnings.
+
+Pure functions from manifests, results and the plan to parts of the report. Everything that a
+wrapper around `dbt build` can get wrong about dbt's results is decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from ci_defer.manifest import REFABLE, Manifest, Node, Result, RunResults
+from ci_defer.report import (
+    BAD,
+    Cause,
+    Counts,
+    Deferred,
+    NodeOutcome,
+    NodeReport,
+    Removed,
+)
+
+# RunStatus, TestStatus, NodeStatus and FreshnessStatus of dbt's artifacts.
+OUTCOMES: Mapping[str, NodeOutcome] = {
+    "success": NodeOutcome.BUILT,
+    "pass": NodeOutcome.PASSED,
+    "warn": NodeOutcome.WARNED,
+    "fail": NodeOutcome.FAILED,
+    "error": NodeOutcome.ERRORED,
+    "runtime error": NodeOutcome.ERRORED,
+    # Some batches of a microbatch model failed; dbt exits 1.
+    "partial success": NodeOutcome.ERRORED,
+    "skipped": NodeOutcome.SKIPPED,
+    "no-op": NodeOutcome.NO_OP,
+    "reused": NodeOutcome.NO_OP,
+}
+
+# `dbt ls` lists these, `dbt build` has no result for them.
+NEVER_RUN: Mapping[str, str] = {
+    "source": "a source is read, not built",
+    "metric": "dbt build does not run metrics",
+    "semantic_model": "dbt build does not run semantic models",
+    "exposure": "dbt build does not run exposures",
+    "saved_query": "dbt build does not run saved queries",
+}
+EPHEMERAL = "ephemeral: compiled into the models that use it"
+
+# Production's own run has no usable relation after one of these.
+NOT_BUILT = frozenset({"error", "skipped", "runtime error", "partial success"})
+
+ERROR_HEADING = re.compile(r"^\w[\w ]* Error in [\w ]+ \S+ \(.*\)$")
+COMPILED_AT = re.compile(r"^\s*compiled code at \S+$")
+
+
+def node_reports(
+    planned: Sequence[str], manifest: Manifest, results: RunResults | None, *, finished: bool
+) -> list[NodeReport]:
+    """A report for each planned node and each result, in the order of the run, then of the plan.
+
+    `finished` says that dbt came to its end; otherwise a node without a result was not reached.
+    """
+    reports = [_from_result(result, manifest) for result in (results.results if results else [])]
+    done = {report.unique_id for report in reports}
+    return reports + [
+        _without_result(unique_id, manifest, finished=finished)
+        for unique_id in planned
+        if unique_id not in done
+    ]
+
+
+def count(nodes: Iterable[NodeReport]) -> Counts:
+    """Count the outcomes."""
+    tally = Counter(node.outcome.value.replace("-", "_") for node in nodes)
+    return Counts(**tally)
+
+
+def causes(nodes: Iterable[NodeReport]) -> list[Cause]:
+    """Failed nodes grouped by what the database said, the largest group first.
+
+    A profile that points to a database which does not exist fails dozens of nodes: that is one
+    cause. Names of the node itself do not make two messages different.
+    """
+    groups: dict[str, list[NodeReport]] = {}
+    for node in nodes:
+        if node.outcome in BAD:
+            groups.setdefault(_signature(node), []).append(node)
+    ordered = sorted(groups.values(), key=len, reverse=True)
+    return [
+        Cause(message=essence(group[0]), unique_ids=[node.unique_id for node in group])
+        for group in ordered
+    ]
+
+
+def essence(node: NodeReport) -> str:
+    """The message of a failed node without the lines that repeat what the report shows anyway."""
+    lines = [line for line in node.message.splitlines() if not COMPILED_AT.match(line)]
+    if len(lines) > 1 and ERROR_HEADING.match(lines[0].strip()):
+        lines = lines[1:]
+    return "\n".join(line.strip() for line in lines).strip() or node.status
+
+
+def deferred(
+    nodes: Iterable[NodeReport],
+    manifest: Manifest,
+    production: Manifest,
+    production_results: RunResults | None,
+) -> list[Deferred]:
+    """The relations of production that the run really read, by the SQL that dbt compiled.
+
+    dbt decides for each ref() whether to defer: only when the relation is missing in the target,
+    or always with --favor-state. The compiled SQL is where its decision can be seen.
+    """
+    ran = {node.unique_id for node in nodes if node.status}
+    statuses = _statuses(production_results)
+    found: dict[str, Deferred] = {}
+    for unique_id in ran:
+        node = manifest.find(unique_id)
+        if node is None or not node.compiled_code:
+            continue
+        for parent in _parents(node, manifest):
+            theirs = production.nodes.get(parent)
+            if parent in ran or parent in found or theirs is None or not theirs.relation_name:
+                continue
+            if _mentions(node.compiled_code, theirs.relation_name):
+                found[parent] = Deferred(
+                    unique_id=parent,
+                    name=theirs.name,
+                    relation=theirs.relation_name,
+                    production_status=statuses.get(parent, ""),
+                )
+    return sorted(found.values(), key=lambda item: item.unique_id)
+
+
+def removed(manifest: Manifest, production: Manifest) -> list[Removed]:
+    """What production has and the pull request has not. dbt selects nothing for it."""
+    ours = {node.unique_id for node in manifest.resources()}
+    disabled = manifest.disabled or {}
+    return [
+        Removed(
+            unique_id=node.unique_id,
+            name=node.name,
+            resource_type=node.resource_type,
+            path=node.original_file_path,
+            disabled=node.unique_id in disabled,
+        )
+        for node in production.resources()
+        if node.unique_id not in ours and node.resource_type != "operation"
+    ]
+
+
+def warnings(
+    nodes: Sequence[NodeReport], deferrals: Iterable[Deferred], *, finished: bool
+) -> list[str]:
+    """What a person has to know before they trust the result."""
+    found = []
+    if finished and (idle := [node.name for node in nodes if _is_idle_unit_test(node)]):
+        found.append(
+            f"dbt selected {_listing(idle)} but ran none of it: dbt build runs a unit test only "
+            "together with its model. A green result proves nothing about it."
+        )
+    broken = [item.name for item in deferrals if item.production_status in NOT_BUILT]
+    if broken:
+        found.append(
+            f"Production's own run did not build {_listing(broken)}, which this run reads from "
+            "production. An error about a missing or old relation there is not of this pull "
+            "request."
+        )
+    return found
+
+
+def seconds_saved(planned: Iterable[str], production_results: RunResults | None) -> float | None:
+    """What production's run spent on the nodes that were not selected here."""
+    if production_results is None:
+        return None
+    selected = set(planned)
+    return round(
+        sum(
+            result.execution_time
+            for result in production_results.results
+            if result.unique_id not in selected
+        ),
+        1,
+    )
+
+
+def _from_result(result: Result, manifest: Manifest) -> NodeReport:
+    node = manifest.find(result.unique_id) or _unknown_node(result.unique_id)
+    outcome = OUTCOMES.get(result.status.lower(), NodeOutcome.OTHER)
+    if node.resource_type == "operation" and outcome is NodeOutcome.BUILT:
+        outcome = NodeOutcome.HOOK
+    return _report(
+        node,
+        outcome,
+        status=result.status,
+        seconds=round(result.execution_time, 3),
+        message=result.message or "",
+        failures=result.failures,
+    )
+
+
+def _without_result(unique_id: str, manifest: Manifest, *, finished: bool) -> NodeReport:
+    node = manifest.find(unique_id) or _unknown_node(unique_id)
+    if not finished:
+        message = "dbt stopped before it"
+    elif node.config.materialized == "ephemeral":
+        message = EPHEMERAL
+    else:
+        message = NEVER_RUN.get(node.resource_type, "dbt build did not run it")
+    return _report(node, NodeOutcome.NOT_RUN, message=message)
+
+
+def _report(
+    node: Node,
+    outcome: NodeOutcome,
+    *,
+    message: str,
+    status: str = "",
+    seconds: float = 0.0,
+    failures: int | None = None,
+) -> NodeReport:
+    return NodeReport(
+        unique_id=node.unique_id,
+        name=node.name,
+        resource_type=node.resource_type,
+        outcome=outcome,
+        status=status,
+        package=node.package_name,
+        path=node.original_file_path,
+        materialized=node.config.materialized or "",
+        relation=node.relation_name or "",
+        seconds=seconds,
+        message=message,
+        failures=failures,
+        compiled_path=node.compiled_path or "",
+    )
+
+
+def _unknown_node(unique_id: str) -> Node:
+    """A result of something that the manifest does not hold: the id says type and name."""
+    resource_type, _, rest = unique_id.partition(".")
+    return Node(
+        unique_id=unique_id,
+        name=rest.rpartition(".")[2] or unique_id,
+        resource_type=resource_type,
+    )
+
+
+def _signature(node: NodeReport) -> str:
+    """The message with everything that is of this node alone taken out."""
+    message = essence(node)
+    for own in (node.relation, node.unique_id, node.path, node.name):
+        if own:
+            message = message.replace(own, "…")
+    return message
+
+
+def _parents(node: Node, manifest: Manifest) -> list[str]:
+    """The refable parents, those of ephemeral parents in their place."""
+    parents: list[str] = []
+    seen: set[str] = set()
+    queue = list(node.depends_on.nodes)
+    while queue:
+        unique_id = queue.pop()
+        if unique_id in seen:
+            continue
+        seen.add(unique_id)
+        parent = manifest.nodes.get(unique_id)
+        if parent is None or parent.resource_type not in REFABLE:
+            continue
+        if parent.config.materialized == "ephemeral":
+            queue += parent.depends_on.nodes
+        else:
+            parents.append(unique_id)
+    return parents
+
+
+def _mentions(sql: str, relation: str) -> bool:
+    """Whether `relation` stands in `sql` as a whole name: db.s.orders is not in db.s.orders_v2."""
+    return re.search(rf"(?<![\w$.]){re.escape(relation)}(?![\w$])", sql) is not None
+
+
+def _statuses(results: RunResults | None) -> dict[str, str]:
+    return {result.unique_id: result.status for result in results.results} if results else {}
+
+
+def _is_idle_unit_test(node: NodeReport) -> bool:
+    return node.resource_type == "unit_test" and node.outcome is NodeOutcome.NOT_RUN
+
+
+def _listing(names: Sequence[str], limit: int = 3) -> str:
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -1,0 +1,121 @@
+"""The git commands that ci-defer runs, and nothing about what their answers mean.
+
+One of the two places that start a process (the other one is `dbt.process`). Every value that
+comes from outside is passed after `--end-of-options`, or is an object id that git gave us.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from ci_defer.errors import CiDeferError, ConfigurationError
+
+# No prompt may ever hang a job, and messages are read by us: plain English.
+ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+
+
+class GitError(CiDeferError):
+    """A git command failed; the message holds what git said."""
+
+
+class Git:
+    """git in the work tree that holds `directory`."""
+
+    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._environ = {**environ, **ENVIRONMENT}
+
+    def commit(self, revision: str) -> str | None:
+        """The full object id of the commit that `revision` names, or None when there is none."""
+        try:
+            return self._run(
+                "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"
+            )
+        except GitError:
+            return None
+
+    def parents(self, commit: str) -> list[str]:
+        """The object ids of the parents of `commit`, the first one first.
+
+        Read from the commit itself: in a shallow clone git pretends that there are none.
+        """
+        header, _, _ = self._run("cat-file", "commit", commit).partition("\n\n")
+        lines = (line.split(" ", 1) for line in header.splitlines())
+        return [value for key, value in lines if key == "parent"]
+
+    def merge_base(self, one: str, other: str) -> str | None:
+        """The best common ancestor, or None when the clone has none (it may be too shallow)."""
+        try:
+            return self._run("merge-base", "--end-of-options", one, other)
+        except GitError:
+            return None
+
+    def first_parents(self, commit: str, limit: int) -> list[str]:
+        """`commit` and its first-parent ancestors, nearest first, at most `limit` of them."""
+        listing = self._run(
+            "rev-list", "--first-parent", f"--max-count={limit}", "--end-of-options", commit
+        )
+        return listing.split()
+
+    def is_shallow(self) -> bool:
+        return self._run("rev-parse", "--is-shallow-repository") == "true"
+
+    def default_branch(self) -> str | None:
+        """What the clone knows as the default branch of origin, such as `origin/main`."""
+        try:
+            return self._run("symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
+        except GitError:
+            return None
+
+    def prefix(self) -> str:
+        """The path of our directory inside the work tree: empty, or ending in a slash."""
+        return self._run("rev-parse", "--show-prefix")
+
+    def branch(self) -> str:
+        """The name of the checked-out branch, empty when HEAD is detached."""
+        return self._run("branch", "--show-current")
+
+    def changes(self, one: str, other: str) -> str:
+        """The files that differ between two commits, as `git diff --stat` shows them."""
+        return self._run("diff", "--stat", "--end-of-options", one, other)
+
+    def create(self, branch: str) -> None:
+        """Make the directory a new repository whose first branch is `branch`."""
+        self._run("init", "--quiet", "--initial-branch", branch)
+
+    def commit_all(self, message: str, *, author: str, email: str) -> str:
+        """Commit every file that is not ignored, and return the new object id."""
+        self._run("add", "--all")
+        identity = ("-c", f"user.name={author}", "-c", f"user.email={email}")
+        # A signing key of the user is not ours to ask for.
+        self._run(
+            *identity, "-c", "commit.gpgsign=false", "commit", "--quiet", "--message", message
+        )
+        return self._run("rev-parse", "HEAD")
+
+    def switch_to_new(self, branch: str) -> None:
+        self._run("switch", "--quiet", "--create", branch)
+
+    def _run(self, *arguments: str) -> str:
+        try:
+            done = subprocess.run(
+                ["git", *arguments],
+                cwd=self._directory,
+                env=self._environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                errors="replace",
+                check=False,
+            )
+        except FileNotFoundError:
+            raise ConfigurationError(
+                "git is not on the PATH.", "ci-defer asks it which commit this is."
+            ) from None
+        if done.returncode != 0:
+            said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+            raise GitError(f"git {arguments[0]} failed: {said}.")
+        return done.stdout.strip()

@@ -1,0 +1,193 @@
+"""The fields of dbt's manifest.json and run_results.json that ci-defer reads.
+
+Owns the decoding of both files, and nothing else: what the fields mean for a pull request
+is said elsewhere. Decoding is typed and partial (msgspec skips what is not declared here),
+because a manifest of 5,000 models has 40 MB of which we need a tenth.
+
+Source of the facts: https://schemas.getdbt.com/dbt/manifest/v12.json and
+https://schemas.getdbt.com/dbt/run-results/v6.json
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from ci_defer.errors import InvalidBundle
+
+# dbt Core 1.8 to 1.12 and dbt v2 all write version 12.
+MANIFEST_VERSIONS = frozenset({12})
+RUN_RESULTS_VERSIONS = frozenset({5, 6})
+
+# A relation of these can stand in for a ref() of the pull request.
+REFABLE = frozenset({"model", "seed", "snapshot"})
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """Base of all decoded records: immutable, and left alone by the cyclic collector."""
+
+
+class Metadata(Record, frozen=True, gc=False):
+    """`metadata` of either file. Times are ISO 8601 in UTC."""
+
+    dbt_schema_version: str = ""
+    dbt_version: str = ""
+    project_name: str | None = None
+    adapter_type: str | None = None
+    generated_at: str = ""
+    invocation_id: str | None = None
+
+
+class NodeConfig(Record, frozen=True, gc=False):
+    """`config` of a node."""
+
+    materialized: str | None = None
+
+
+class DependsOn(Record, frozen=True, gc=False):
+    """`depends_on` of a node: unique ids."""
+
+    nodes: list[str] = []
+
+
+class Node(Record, frozen=True, gc=False):
+    """Anything with a unique id: node, source, exposure, metric, semantic model and so on."""
+
+    unique_id: str
+    name: str
+    resource_type: str
+    package_name: str = ""
+    original_file_path: str = ""
+    relation_name: str | None = None
+    compiled_code: str | None = None
+    compiled_path: str | None = None
+    config: NodeConfig = NodeConfig()
+    depends_on: DependsOn = DependsOn()
+
+
+class Manifest(Record, frozen=True, gc=False):
+    """manifest.json. Each mapping goes from unique id to node."""
+
+    metadata: Metadata
+    nodes: dict[str, Node] = {}
+    sources: dict[str, Node] = {}
+    exposures: dict[str, Node] = {}
+    metrics: dict[str, Node] = {}
+    semantic_models: dict[str, Node] = {}
+    saved_queries: dict[str, Node] = {}
+    unit_tests: dict[str, Node] = {}
+    disabled: dict[str, Any] | None = None
+
+    def find(self, unique_id: str) -> Node | None:
+        """Look up any resource by its unique id."""
+        for group in self._groups():
+            if node := group.get(unique_id):
+                return node
+        return None
+
+    def resources(self) -> Iterator[Node]:
+        """All resources that `state:modified` can speak of."""
+        for group in self._groups():
+            yield from group.values()
+
+    def _groups(self) -> tuple[dict[str, Node], ...]:
+        return (
+            self.nodes,
+            self.sources,
+            self.exposures,
+            self.metrics,
+            self.semantic_models,
+            self.saved_queries,
+            self.unit_tests,
+        )
+
+
+class Result(Record, frozen=True, gc=False):
+    """One entry of `results`. `execution_time` in seconds, `failures` in rows."""
+
+    unique_id: str
+    status: str
+    execution_time: float = 0.0
+    message: str | None = None
+    failures: int | None = None
+    compiled: bool | None = None
+
+
+class RunArgs(Record, frozen=True, gc=False):
+    """`args` of run_results.json: how dbt was called, `which` being the command."""
+
+    which: str | None = None
+    target: str | None = None
+    vars: Any = None
+    state_modified_compare_more_unrendered_values: bool | None = None
+
+
+class RunResults(Record, frozen=True, gc=False):
+    """run_results.json."""
+
+    metadata: Metadata
+    results: list[Result] = []
+    args: RunArgs = RunArgs()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest.json.
+
+    Raises InvalidBundle when the file is missing, not JSON, truncated, not a manifest, or of a
+    schema version that ci-defer does not know.
+    """
+    manifest = _read(path, Manifest)
+    _check_version(path, manifest.metadata.dbt_schema_version, "manifest", MANIFEST_VERSIONS)
+    return manifest
+
+
+def read_run_results(path: Path) -> RunResults:
+    """Read a run_results.json. Raises InvalidBundle like `read_manifest`."""
+    results = _read(path, RunResults)
+    version = results.metadata.dbt_schema_version
+    _check_version(path, version, "run-results", RUN_RESULTS_VERSIONS)
+    return results
+
+
+Artifact = TypeVar("Artifact", Manifest, RunResults)
+
+
+def _read(path: Path, kind: type[Artifact]) -> Artifact:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise InvalidBundle(
+            f"{path} cannot be read: {error.strerror}.", "It is written by every dbt command."
+        ) from error
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidBundle(
+            f"{path} is JSON, but not a {path.name} of dbt: {error}.",
+            "Let dbt write it again, with `dbt parse` or `dbt build`.",
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidBundle(
+            f"{path} is truncated or not JSON ({len(raw):,} bytes): {error}.",
+            "Let dbt write it again, with `dbt parse` or `dbt build`.",
+        ) from error
+
+
+def _check_version(path: Path, url: str, kind: str, known: frozenset[int]) -> None:
+    """The version is the number in `.../dbt/<kind>/v<number>.json`."""
+    match = re.fullmatch(rf"https?://[^\s]+/dbt/{kind}/v(\d+)\.json", url)
+    if match is None:
+        raise InvalidBundle(
+            f"{path} is not a {kind} of dbt: its dbt_schema_version is {url[:100]!r}.",
+            "Let dbt write it again, with `dbt parse` or `dbt build`.",
+        )
+    if int(match[1]) not in known:
+        versions = ", ".join(str(version) for version in sorted(known))
+        raise InvalidBundle(
+            f"{path} has {kind} schema version {match[1]}; ci-defer knows {versions}.",
+            "Use dbt Core 1.8 or later, or a newer ci-defer.",
+        )

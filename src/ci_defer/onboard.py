@@ -1,0 +1,90 @@
+"""Onboard: publish what production looks like at this commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ci_defer.bundle import MANIFEST, Bundle, Origin, pack
+from ci_defer.dbt import Engine
+from ci_defer.dbt.output import error_message
+from ci_defer.errors import Cancelled, ConfigurationError, ProjectError
+from ci_defer.event import Event
+from ci_defer.git import Git
+from ci_defer.log import Log
+from ci_defer.project import Project
+from ci_defer.stores import Store
+
+
+@dataclass(frozen=True)
+class Published:
+    """A saved bundle, and where it is. The bundle's own directory is gone by now."""
+
+    bundle: Bundle
+    location: str
+
+    @property
+    def commit(self) -> str:
+        return self.bundle.provenance.origin.commit if self.bundle.provenance else ""
+
+
+def onboard(
+    project: Project,
+    store: Store,
+    *,
+    key: str,
+    target: str | None,
+    event: Event,
+    git: Git,
+    engine: Engine,
+    log: Log,
+    now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+) -> Published:
+    """Bundle the dbt artifacts in the project's target path, and put them into `store`.
+
+    `key` tells the dbt projects of one repository apart. When there is no manifest, dbt parses
+    the project for `target` first. Raises CiDeferError; the store then holds what it held.
+    """
+    commit = git.commit("HEAD")
+    if commit is None:
+        raise ConfigurationError(
+            "There is no commit to publish a state for.", "Run actions/checkout before ci-defer."
+        )
+    if not (project.target_path / MANIFEST).is_file():
+        _parse(project, target, engine, log)
+    origin = Origin(
+        commit=commit,
+        branch=event.ref_name or git.branch(),
+        repository=event.repository,
+        run_id=event.run_id,
+        run_attempt=event.run_attempt,
+    )
+    with TemporaryDirectory(prefix="ci-defer-") as directory:
+        bundle = pack(
+            project.target_path,
+            Path(directory),
+            project=key,
+            project_name=project.name,
+            origin=origin,
+            created_at=now().isoformat(timespec="seconds"),
+            target=target,
+        )
+        return Published(bundle, store.put(bundle))
+
+
+def _parse(project: Project, target: str | None, engine: Engine, log: Log) -> None:
+    log.info(
+        f"There is no {MANIFEST} in {project.target_path}: parsing the project for "
+        f"{'target ' + target if target else 'the default target'}."
+    )
+    parsed = engine.parse()
+    if parsed.interrupted:
+        raise Cancelled("Cancelled while dbt was parsing the project.")
+    if parsed.exit_code:
+        raise ProjectError(
+            f"dbt cannot parse the project: {error_message(parsed.tail)}",
+            "Run `dbt parse` to see it, or build production in a step before this one.",
+        )

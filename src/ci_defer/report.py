@@ -1,0 +1,203 @@
+"""The report: all that one run of defer has to say, as data, and its JSON.
+
+Owns the shape of report.json and its version. Knows nothing of how it is shown (`markdown`,
+`text`) or of how it comes about (`findings`). The JSON Schema in docs/report.schema.json is
+made from the classes below; a field that changes its meaning or goes raises SCHEMA_VERSION.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from ci_defer.errors import ExitCode
+
+SCHEMA_VERSION = 1
+
+
+class Outcome(str, Enum):
+    """How the run ended, in one word."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NO_CHANGES = "no-changes"
+    NO_STATE = "no-state"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+class NodeOutcome(str, Enum):
+    """What became of one node. dbt's own word for it is the node's `status`."""
+
+    BUILT = "built"
+    PASSED = "passed"
+    WARNED = "warned"
+    FAILED = "failed"
+    ERRORED = "errored"
+    SKIPPED = "skipped"
+    NO_OP = "no-op"
+    HOOK = "hook"
+    NOT_RUN = "not-run"
+    OTHER = "other"
+
+
+BAD = frozenset({NodeOutcome.FAILED, NodeOutcome.ERRORED})
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything in a report."""
+
+
+class Problem(Part, frozen=True, kw_only=True):
+    """Why the run could not do its work: what happened and what to do."""
+
+    message: str
+    hint: str = ""
+    exit_code: int = ExitCode.SERVICE
+
+
+class NodeReport(Part, frozen=True, kw_only=True):
+    """One node that dbt selected or ran, and every hook that ran."""
+
+    unique_id: str
+    name: str
+    resource_type: str
+    outcome: NodeOutcome
+    status: Annotated[str, Meta(description="dbt's own word; empty when dbt has no result")] = ""
+    package: str = ""
+    path: Annotated[str, Meta(description="of the file, from the project directory")] = ""
+    materialized: str = ""
+    relation: Annotated[str, Meta(description="as the database names it, quoted")] = ""
+    seconds: float = 0.0
+    message: Annotated[str, Meta(description="of the database or of dbt, unchanged")] = ""
+    failures: Annotated[int | None, Meta(description="rows that a test found")] = None
+    compiled_path: Annotated[str, Meta(description="from the project directory")] = ""
+
+
+class Cause(Part, frozen=True, kw_only=True):
+    """One error, and the nodes that failed with it, most important first."""
+
+    message: str
+    unique_ids: list[str]
+
+
+class Deferred(Part, frozen=True, kw_only=True):
+    """A relation of production that was read in place of one that was not built."""
+
+    unique_id: str
+    name: str
+    relation: str
+    production_status: Annotated[
+        str, Meta(description="dbt's word in production's own run; empty when unknown")
+    ] = ""
+
+
+class Removed(Part, frozen=True, kw_only=True):
+    """A resource of production that the pull request does not have any more."""
+
+    unique_id: str
+    name: str
+    resource_type: str
+    path: str = ""
+    disabled: Annotated[bool, Meta(description="it is there, but disabled for this target")] = False
+
+
+class State(Part, frozen=True, kw_only=True):
+    """The production state that was used. Without provenance only the location is known."""
+
+    location: str
+    has_provenance: bool
+    commit: str = ""
+    branch: str = ""
+    created_at: str = ""
+    dbt_version: str = ""
+    age_commits: Annotated[
+        int | None, Meta(description="first-parent commits from the base commit back to it")
+    ] = None
+
+
+class Command(Part, frozen=True, kw_only=True):
+    """A dbt command that was run."""
+
+    arguments: list[str]
+    exit_code: int
+    seconds: float
+
+
+class Counts(Part, frozen=True, kw_only=True):
+    """How many nodes had each outcome."""
+
+    built: int = 0
+    passed: int = 0
+    warned: int = 0
+    failed: int = 0
+    errored: int = 0
+    skipped: int = 0
+    no_op: int = 0
+    hook: int = 0
+    not_run: int = 0
+    other: int = 0
+
+
+class Report(Part, frozen=True, kw_only=True):
+    """One run of `ci-defer defer`. Times are wall seconds, instants ISO 8601 in UTC."""
+
+    outcome: Outcome
+    headline: Annotated[str, Meta(description="the outcome in one sentence")]
+    project: str
+    project_dir: Annotated[str, Meta(description="from the top of the repository; '.' for it")]
+    started_at: str
+    seconds: float
+    schema_version: int = SCHEMA_VERSION
+    ci_defer_version: str = ""
+    dbt_version: str = ""
+    adapter: str = ""
+    target: str = ""
+    head_commit: str = ""
+    base_commit: str = ""
+    run_url: str = ""
+    problem: Problem | None = None
+    state: State | None = None
+    selected_count: Annotated[int, Meta(description="nodes that dbt selected")] = 0
+    counts: Counts = Counts()
+    nodes: list[NodeReport] = []
+    causes: list[Cause] = []
+    deferred: list[Deferred] = []
+    removed: list[Removed] = []
+    warnings: Annotated[list[str], Meta(description="what a green result does not prove")] = []
+    commands: list[Command] = []
+    seconds_saved: Annotated[
+        float | None, Meta(description="what production's run spent on nodes not built here")
+    ] = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the command line for this report."""
+        if self.problem:
+            return self.problem.exit_code
+        if self.outcome is Outcome.CANCELLED:
+            return ExitCode.CANCELLED
+        return ExitCode.NODES_FAILED if self.outcome is Outcome.FAILURE else ExitCode.OK
+
+    @property
+    def failed(self) -> list[NodeReport]:
+        """The nodes that make the run red."""
+        return [node for node in self.nodes if node.outcome in BAD]
+
+
+def encode(report: Report) -> bytes:
+    """The bytes of report.json."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+
+
+def decode(raw: bytes) -> Report:
+    """Read a report.json. Raises msgspec.DecodeError when it does not have our shape."""
+    return msgspec.json.decode(raw, type=Report)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of report.json."""
+    return msgspec.json.schema(Report)

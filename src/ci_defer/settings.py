@@ -1,0 +1,267 @@
+"""The settings: each one is declared once, here, and becomes an option and a variable.
+
+The setting `favor_state` is the option `--favor-state`, the variable CI_DEFER_FAVOR_STATE and the
+action's input `favor-state`; tests hold action.yml and the README to this list. An empty value
+means unset. Owns names, defaults, types and help texts; decides nothing with them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ci_defer.defer import IfNoState
+from ci_defer.errors import NotAvailableYet
+
+PREFIX = "CI_DEFER_"
+
+ONBOARD, DEFER = frozenset({"onboard"}), frozenset({"defer"})
+BOTH = ONBOARD | DEFER
+
+# `project` becomes the name of a folder and of an artifact.
+PROJECT_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+COMMENT_CHOICES = ("always", "changes", "failures", "off")
+
+
+class SelectionType(click.ParamType[tuple[str, ...]]):
+    """Words in dbt's selection syntax, separated by white space."""
+
+    name = "selection"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = tuple(str(value).split())
+        for word in words:
+            if word.startswith("-"):
+                self.fail(f"{word!r} is a flag, not a selector. Flags go into dbt-args.")
+        return words
+
+
+class ProjectKeyType(click.ParamType[str]):
+    """A name that is safe in a path and in the name of an artifact."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        if not PROJECT_KEY.fullmatch(str(value)):
+            self.fail(f"{value!r} may only hold letters, digits, '_', '-' and '.'.")
+        return str(value)
+
+
+def _setting(
+    default: Any,
+    help_text: str,
+    *,
+    modes: frozenset[str],
+    type: Any = str,  # noqa: A002 - click's own word for it
+    available: bool = True,
+    secret: bool = False,
+) -> Any:
+    metadata = {
+        "help": help_text,
+        "modes": modes,
+        "type": type,
+        "available": available,
+        "secret": secret,
+    }
+    return dataclasses.field(default=default, metadata=metadata, repr=not secret)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The values of one run. A command that does not take a setting leaves it at its default."""
+
+    project_dir: Path = _setting(
+        Path(),
+        "Folder of the dbt project, from the top of the repository.",
+        modes=BOTH,
+        type=click.Path(path_type=Path),
+    )
+    profiles_dir: Path | None = _setting(
+        None,
+        "Folder of profiles.yml. Empty: where dbt looks for it.",
+        modes=BOTH,
+        type=click.Path(path_type=Path),
+    )
+    target: str | None = _setting(
+        None, "Target of the profile. Empty: the default of the profile.", modes=BOTH
+    )
+    pr_target: str | None = _setting(
+        None,
+        "Onboard: the target that pull requests build with.",
+        modes=ONBOARD,
+        available=False,
+    )
+    production_target: str | None = _setting(
+        None,
+        "Defer: the target of production, used when the base commit is parsed again.",
+        modes=DEFER,
+        available=False,
+    )
+    state: str = _setting(
+        "artifact",
+        "Where production states live: artifact, altimate, s3://bucket/prefix, "
+        "gs://bucket/prefix, az://container/prefix or a directory.",
+        modes=BOTH,
+    )
+    project: str | None = _setting(
+        None,
+        "Tells several dbt projects of one repository apart. Empty: the name in dbt_project.yml.",
+        modes=BOTH,
+        type=ProjectKeyType(),
+    )
+    select: tuple[str, ...] = _setting(
+        ("state:modified+",), "What to build, as in dbt.", modes=DEFER, type=SelectionType()
+    )
+    exclude: tuple[str, ...] = _setting(
+        (), "What to leave out, as in dbt.", modes=DEFER, type=SelectionType()
+    )
+    favor_state: bool = _setting(
+        False,
+        "Read unselected nodes from production even where the target has them, as in dbt.",
+        modes=DEFER,
+        type=bool,
+    )
+    dbt_args: str = _setting(
+        "",
+        "Further flags for dbt, split as a shell would. Refused where they would override "
+        "a setting.",
+        modes=BOTH,
+    )
+    if_no_state: IfNoState = _setting(
+        IfNoState.REPARSE,
+        "Without a production state: reparse the base commit, full build, skip, or fail.",
+        modes=DEFER,
+        type=click.Choice([choice.value for choice in IfNoState]),
+    )
+    pr_schema: str | None = _setting(
+        None,
+        "Schema of its own for every pull request, for example ci_pr_{number}.",
+        modes=DEFER,
+        available=False,
+    )
+    clone_incremental: bool = _setting(
+        False,
+        "Clone changed incremental models from production before the build.",
+        modes=DEFER,
+        type=bool,
+        available=False,
+    )
+    comment: str = _setting(
+        "always",
+        "When to comment on the pull request: always, changes, failures, off.",
+        modes=DEFER,
+        type=click.Choice(COMMENT_CHOICES),
+    )
+    github_token: str = _setting("", "Token for comments and artifacts.", modes=BOTH, secret=True)
+    retention_days: int = _setting(
+        90,
+        "Days that GitHub keeps the artifact.",
+        modes=ONBOARD,
+        type=click.IntRange(1, 400),
+    )
+    altimate_token: str = _setting(
+        "", "API key of the Altimate registry.", modes=BOTH, available=False, secret=True
+    )
+    altimate_instance: str | None = _setting(
+        None, "Instance name in the Altimate registry.", modes=BOTH, available=False
+    )
+    altimate_integration: str | None = _setting(
+        None, "Integration in the Altimate registry: id or name.", modes=BOTH, available=False
+    )
+    altimate_environment: str = _setting(
+        "PROD", "Environment in the Altimate registry.", modes=BOTH, available=False
+    )
+    altimate_url: str = _setting(
+        "https://api.myaltimate.com",
+        "Address of the Altimate registry.",
+        modes=BOTH,
+        available=False,
+    )
+
+    def refuse_unavailable(self) -> None:
+        """Raise NotAvailableYet for a setting that is set and that this version does not have."""
+        for field in dataclasses.fields(self):
+            if not field.metadata["available"] and getattr(self, field.name) != field.default:
+                raise NotAvailableYet(f"The setting {option_name(field)}", "Remove it for now.")
+        if self.comment in ("changes", "failures"):
+            raise NotAvailableYet(
+                f"comment: {self.comment}", "The job summary has the whole report for now."
+            )
+
+
+class _Option(click.Option):
+    """An option whose empty value means that it is not set, as for an input of an action."""
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        if value == "":
+            value = self.get_default(ctx)
+        return super().type_cast_value(ctx, value)
+
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def options(*modes: str) -> Callable[[Command], Command]:
+    """Decorate a command with the options of every setting that one of `modes` uses."""
+
+    def decorate(command: Command) -> Command:
+        for field in reversed(list(settings_of(modes))):
+            command = _option(field)(command)
+        return command
+
+    return decorate
+
+
+def settings_of(modes: Iterable[str]) -> Iterable[dataclasses.Field[Any]]:
+    """The declarations of the settings that one of `modes` uses."""
+    wanted = frozenset(modes)
+    return (field for field in dataclasses.fields(Settings) if field.metadata["modes"] & wanted)
+
+
+def option_name(field: dataclasses.Field[Any]) -> str:
+    """favor_state -> favor-state."""
+    return field.name.replace("_", "-")
+
+
+def variable_name(field: dataclasses.Field[Any]) -> str:
+    """favor_state -> CI_DEFER_FAVOR_STATE."""
+    return PREFIX + field.name.upper()
+
+
+def default_text(field: dataclasses.Field[Any]) -> str:
+    """The default as a person writes it in a workflow: the empty string when there is none."""
+    default = field.default
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, tuple):
+        return " ".join(default)
+    if isinstance(default, IfNoState):
+        return default.value
+    return "" if default is None else str(default)
+
+
+def _option(field: dataclasses.Field[Any]) -> Callable[[Command], Command]:
+    name = option_name(field)
+    secret = field.metadata["secret"]
+    is_flag = field.metadata["type"] is bool
+    default = field.default.value if isinstance(field.default, IfNoState) else field.default
+    return click.option(
+        f"--{name}/--no-{name}" if is_flag else f"--{name}",
+        field.name,
+        cls=_Option,
+        envvar=variable_name(field),
+        type=None if is_flag else field.metadata["type"],
+        default=default,
+        show_default=default_text(field) or False,
+        show_envvar=not secret,
+        help=field.metadata["help"],
+    )

@@ -1,0 +1,49 @@
+"""A plain directory or file with dbt's artifacts, as `dbt --state` takes it: the local mode.
+
+There is one state in it and no commit to choose by. A directory that ci-defer made (an unpacked
+artifact) still has its state.json, which is verified; anything else comes without provenance.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ci_defer.bundle import FILES, MANIFEST, STATE, Bundle, unpack
+from ci_defer.errors import InvalidBundle
+
+
+class PlainState:
+    """The artifacts in the directory, or the manifest in the file, at `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def location(self) -> str:
+        return str(self._path)
+
+    def get(self, to: Path, *, project_name: str) -> Bundle:
+        """Copy the artifacts into the empty directory `to`, and check them.
+
+        The copy is what makes a state safe that lies where dbt is about to write: in `target/`.
+        Raises InvalidBundle.
+        """
+        try:
+            if self._path.is_file():
+                shutil.copyfile(self._path, to / MANIFEST)
+            else:
+                for name in (*FILES, STATE):
+                    if (self._path / name).is_file():
+                        shutil.copyfile(self._path / name, to / name)
+        except OSError as error:
+            raise InvalidBundle(f"{self._path} cannot be read: {error.strerror}.") from error
+        return unpack(to, project_name=project_name)
+
+
+def find_plain_state(uri: str) -> PlainState | None:
+    """The plain state at `uri`, or None when there is none and `uri` must be a store."""
+    path = Path(uri).absolute()
+    if path.is_file() or (path / MANIFEST).is_file():
+        return PlainState(path)
+    return None

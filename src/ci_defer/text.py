@@ -1,0 +1,96 @@
+"""The report as plain text: the last thing in the log, and what the terminal shows.
+
+Pure. Made for a width of 100 columns and for a reader who has scrolled past dbt's own output.
+"""
+
+from __future__ import annotations
+
+from ci_defer.dbt.output import strip_ansi
+from ci_defer.markdown import ORDER, duration
+from ci_defer.report import NodeOutcome, NodeReport, Report
+
+MAX_NODES = 60
+MAX_CAUSES = 10
+NAME_WIDTH = 58
+
+MARKS = {
+    NodeOutcome.FAILED: "FAIL",
+    NodeOutcome.ERRORED: "ERROR",
+    NodeOutcome.WARNED: "warn",
+    NodeOutcome.SKIPPED: "skip",
+    NodeOutcome.BUILT: "built",
+    NodeOutcome.PASSED: "pass",
+    NodeOutcome.NO_OP: "no-op",
+    NodeOutcome.HOOK: "hook",
+    NodeOutcome.NOT_RUN: "-",
+    NodeOutcome.OTHER: "?",
+}
+
+
+def render(report: Report) -> str:
+    """The report as lines of text."""
+    lines = ["", f"ci-defer · {report.project} · {report.outcome.value.upper()}"]
+    lines += [report.headline, ""]
+    if report.problem:
+        lines += [*report.problem.message.splitlines(), report.problem.hint, ""]
+    lines += _causes(report)
+    lines += _nodes(report.nodes)
+    if report.removed:
+        names = ", ".join(item.name for item in report.removed[:MAX_CAUSES])
+        more = len(report.removed) - MAX_CAUSES
+        lines += [f"Gone     {names}{f' and {more} more' if more > 0 else ''}"]
+    if report.deferred:
+        lines += ["Read from production instead of built:"]
+        lines += [f"  {item.name:<{NAME_WIDTH}} {item.relation}" for item in report.deferred]
+    lines += [f"Warning  {warning}" for warning in report.warnings]
+    lines += ["", *_footer(report)]
+    return strip_ansi("\n".join(lines))
+
+
+def _causes(report: Report) -> list[str]:
+    by_id = {node.unique_id: node for node in report.nodes}
+    lines: list[str] = []
+    for cause in report.causes[:MAX_CAUSES]:
+        for unique_id in cause.unique_ids[:MAX_CAUSES]:
+            node = by_id[unique_id]
+            rows = f", {node.failures:,} failing rows" if node.failures else ""
+            lines.append(f"{MARKS[node.outcome]}  {node.name}  ({node.path}{rows})")
+            if node.compiled_path:
+                lines.append(f"       compiled SQL: {node.compiled_path}")
+        if len(cause.unique_ids) > MAX_CAUSES:
+            lines.append(f"       and {len(cause.unique_ids) - MAX_CAUSES} more for this reason")
+        lines += [f"       {line}" for line in cause.message.splitlines()]
+        lines.append("")
+    return lines
+
+
+def _nodes(nodes: list[NodeReport]) -> list[str]:
+    """A line for each node but the passed tests, whose number is in the headline."""
+    shown = [node for node in nodes if node.outcome is not NodeOutcome.PASSED]
+    ordered = sorted(shown, key=lambda node: ORDER.get(node.outcome, len(ORDER)))
+    lines = [_node(node) for node in ordered[:MAX_NODES]]
+    if len(shown) > MAX_NODES:
+        lines.append(f"  and {len(shown) - MAX_NODES} more nodes, in the report")
+    return [*lines, ""] if lines else []
+
+
+def _node(node: NodeReport) -> str:
+    kind = node.materialized if node.resource_type == "model" else node.resource_type
+    name = node.name if len(node.name) <= NAME_WIDTH else f"{node.name[: NAME_WIDTH - 1]}…"
+    seconds = duration(node.seconds) if node.status else ""
+    return f"  {MARKS[node.outcome]:<6} {name:<{NAME_WIDTH}} {kind:<12} {seconds}".rstrip()
+
+
+def _footer(report: Report) -> list[str]:
+    lines = []
+    if report.state:
+        state = report.state
+        what = f"commit {state.commit[:12]}" if state.commit else "a manifest of unknown commit"
+        age = f", {state.age_commits} commits before the base commit" if state.age_commits else ""
+        lines.append(f"State    {what}{age}, from {state.location}")
+    times = [f"Time     {duration(report.seconds)}"]
+    if report.seconds_saved:
+        times.append(f"about {duration(report.seconds_saved)} of warehouse work saved")
+    if report.dbt_version:
+        times.append(f"dbt {report.dbt_version} ({report.adapter})")
+    return [*lines, " · ".join(times)]
