@@ -1,0 +1,33 @@
+"""The environments that the tests run dbt from: one for each supported version of dbt Core.
+
+`make test` installs them from the locks in requirements/.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".cache"
+DBT_VERSIONS = ("1.11", "1.12")
+
+
+def dbt_bin(version: str) -> Path:
+    """The folder with the `dbt` of this version, to be put on a PATH."""
+    folder = CACHE / f"dbt-{version}" / "bin"
+    if not (folder / "dbt").is_file():
+        raise AssertionError(f"{folder}/dbt is missing: run `make environments`")
+    return folder
+
+
+def clean_environ(home: Path, *path: Path) -> dict[str, str]:
+    """An environment with nothing of this job in it, and `path` before the system's PATH."""
+    return {
+        "PATH": os.pathsep.join([*map(str, path), os.environ["PATH"]]),
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "DO_NOT_TRACK": "1",
+    }
