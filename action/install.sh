@@ -18,12 +18,21 @@ fail() {
 find_uv() {
   if command -v uv; then return; fi
   if [[ ! -x "$root/uv/bin/uv" ]]; then
-    # The user's settings for pip are for their packages. Those for its index stay.
-    env -u PIP_TARGET -u PIP_USER -u PIP_PREFIX -u PIP_REQUIRE_VIRTUALENV -u PIP_CONSTRAINT \
-      PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-      --target "$root/uv" --requirement "$checkout/requirements/uv.txt" >&2 || return 1
+    # An active virtual environment may have no pip; making one with pip takes longer.
+    own_pip python3 --target "$root/uv" >&2 || {
+      python3 -m venv --clear "$root/uv" >&2 && own_pip "$root/uv/bin/python" >&2 || return 1
+    }
   fi
   echo "$root/uv/bin/uv"
+}
+
+# The user's settings for pip are for their packages. Those for its index stay.
+own_pip() {
+  local python="$1"
+  shift
+  env -u PIP_TARGET -u PIP_USER -u PIP_PREFIX -u PIP_REQUIRE_VIRTUALENV -u PIP_CONSTRAINT \
+    PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --disable-pip-version-check \
+    --no-deps --require-hashes --requirement "$checkout/requirements/uv.txt" "$@"
 }
 
 # Settings of the job's own uv that would change what ours installs. Indexes and caches stay.
