@@ -9,7 +9,7 @@ BIN := $(DEV)/bin
 DBTS := dbt-1.11 dbt-1.12
 WORKFLOWS := action.yml .github/workflows/*.yml
 
-.PHONY: demo test test-fast lint format lock clean environments
+.PHONY: demo test test-fast lint format schema lock clean environments
 
 demo: $(CACHE)/demo.done  ## Play a pull request on an embedded DuckDB project.
 	@$(CACHE)/demo/bin/ci-defer demo
@@ -24,7 +24,7 @@ lint: $(CACHE)/dev.done  ## Style, types, shell, workflows, action.yml.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/shellcheck action/*.sh .ci/run
+	$(BIN)/shellcheck --external-sources action/*.sh .ci/run
 	$(BIN)/zizmor --offline --no-progress --persona auditor action.yml .github/
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
@@ -32,6 +32,9 @@ lint: $(CACHE)/dev.done  ## Style, types, shell, workflows, action.yml.
 format: $(CACHE)/dev.done
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+schema: $(CACHE)/dev.done  ## Write docs/report.schema.json from the code.
+	$(BIN)/python -c 'import json; from ci_defer.report import schema; print(json.dumps(schema(), indent=2))' >docs/report.schema.json
 
 environments: $(CACHE)/dev.done $(DBTS:%=$(CACHE)/%.done) $(CACHE)/node.done
 

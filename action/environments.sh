@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 # Sourced by install.sh and run.sh: where the action's environments are.
 
 if [[ "${RUNNER_OS:-}" == Windows ]]; then
@@ -12,7 +12,8 @@ own="$root/own"
 
 # Two dbt projects of one job may ask for two versions: an environment for each text of `install`.
 dbt=""
-if [[ -n "${CI_DEFER_INSTALL//[[:space:]]/}" ]]; then
-  sum="$(cksum <<<"$CI_DEFER_INSTALL")"
+install="${CI_DEFER_INSTALL:-}"
+if [[ -n "${install//[[:space:]]/}" ]]; then
+  sum="$(cksum <<<"$install")"
   dbt="$root/dbt-${sum%% *}"
 fi

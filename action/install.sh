@@ -54,7 +54,7 @@ install_own() {
 install_dbt() {
   local requirements
   # Words, without a shell's globbing: dbt-core==1.11.* holds a star.
-  IFS=$' \t\n' read -r -d '' -a requirements <<<"$CI_DEFER_INSTALL" || true
+  IFS=$' \t\n' read -r -d '' -a requirements <<<"$install" || true
   "$uv" venv --quiet --clear --python python3 "$dbt"
   "$uv" pip install --python "$dbt" "${requirements[@]}"
   touch "$dbt/installed"

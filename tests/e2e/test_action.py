@@ -1,0 +1,306 @@
+"""The composite action, run for real with act: the README's two workflows on the demo's project."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci_defer.bundle import unpack
+from ci_defer.outputs import OUTPUTS
+from tests.environments import CACHE, ROOT, clean_environ, dbt_bin
+from tests.harness.act import TOKEN, ActRun, run_act, start_act
+from tests.harness.consumer import commit, git, make_consumer
+from tests.harness.github import FakeGitHub
+
+pytestmark = [pytest.mark.action, pytest.mark.dbt]
+
+DEMO = ROOT / "src" / "ci_defer" / "demo_project"
+WORKFLOW = re.compile(r"<!-- workflow: (?P<name>[\w.-]+) -->\n```yaml\n(?P<text>.*?)```", re.DOTALL)
+
+# What a machine behind a proxy needs to reach its package index; nothing else of ours gets in.
+NETWORK = re.compile(
+    r"(SSL_CERT_|REQUESTS_CA_|PIP_CERT|PIP_INDEX|UV_(DEFAULT_)?INDEX|HTTPS?_PROXY)", re.IGNORECASE
+)
+
+PUSH: dict[str, Any] = {
+    "ref": "refs/heads/main",
+    "repository": {"full_name": "acme/shop", "default_branch": "main"},
+}
+BROKEN_MODEL = "select no_such_column from {{ ref('stg_bikes') }}\n"
+
+
+class Shop:
+    """A repository with the demo's project and the README's workflows, and where its state is."""
+
+    def __init__(self, directory: Path, github: FakeGitHub, action: Path, standin: Path) -> None:
+        self.directory = directory
+        self.state = directory / "state"
+        self._run = {"github": github, "action": action, "standin": standin}
+        # Only these two programs: a whole environment would bring its python3 along.
+        self.programs = directory / "programs"
+        self.programs.mkdir()
+        (self.programs / "uv").symlink_to(CACHE / "uv" / "bin" / "uv")
+        files = {
+            str(path.relative_to(DEMO / "main")): path.read_text(encoding="utf-8")
+            for path in sorted((DEMO / "main").rglob("*"))
+            if path.is_file()
+        }
+        self.repository = make_consumer(directory / "shop", files)
+
+    def use_dbt(self, version: str) -> None:
+        (self.programs / "dbt").symlink_to(dbt_bin(version) / "dbt")
+
+    def use_workflow(self, name: str, **inputs: str) -> None:
+        """Commit one of the README's workflows, with the inputs of ci-defer replaced or added."""
+        found = {match["name"]: match["text"] for match in WORKFLOW.finditer(README)}
+        text = found[name].replace("org/ci-defer@v1", "acme/ci-defer@v1")
+        text = text.replace("runs-on: self-hosted", "runs-on: ubuntu-latest")
+        text = text.replace("/mnt/dbt-state", str(self.state))
+        for name_of_input, value in inputs.items():
+            key = name_of_input.replace("_", "-")
+            text = re.sub(rf"\n *{key}: .*", "", text)
+            text = text.rstrip("\n") + f"\n          {key}: {json.dumps(value)}\n"
+        workflows = self.repository / ".github" / "workflows"
+        if workflows.exists():
+            shutil.rmtree(workflows)
+        commit(self.repository, {".github/workflows/dbt.yml": text}, f"Use {name}")
+
+    def build_production(self, version: str) -> None:
+        """Build the warehouse as a job outside of the workflow would."""
+        environ = clean_environ(self.directory, dbt_bin(version)) | self.environ
+        status = os.spawnve(
+            os.P_WAIT,
+            str(dbt_bin(version) / "dbt"),
+            ["dbt", "--quiet", "build", "--target", "prod", "--project-dir", str(self.repository),
+             "--profiles-dir", str(self.repository)],
+            environ,
+        )  # fmt: skip
+        assert status == 0
+        shutil.rmtree(self.repository / "target")
+
+    @property
+    def environ(self) -> dict[str, str]:
+        return {"DEMO_WAREHOUSE": str(self.directory / "warehouse.duckdb")}
+
+    def push(self, **arguments: Any) -> ActRun:
+        return run_act("push", PUSH, **self.arguments(**arguments))
+
+    def pull_request(self, files: Mapping[str, str], **arguments: Any) -> ActRun:
+        payload = self.open_pull_request(files)
+        return run_act("pull_request", payload, **self.arguments(**arguments))
+
+    def open_pull_request(self, files: Mapping[str, str]) -> dict[str, Any]:
+        """Commit `files` on a branch and check out the merge commit that GitHub makes of it."""
+        base = git(self.repository, "rev-parse", "main")
+        git(self.repository, "switch", "--quiet", "--create", "change", "main")
+        head = commit(self.repository, files, "Change")
+        git(self.repository, "checkout", "--quiet", "--detach", base)
+        git(self.repository, "merge", "--quiet", "--no-ff", "--message", "Merge", head)
+        return {
+            "action": "synchronize",
+            "number": 7,
+            "pull_request": {
+                "number": 7,
+                "head": {"ref": "change", "sha": head},
+                "base": {"ref": "main", "sha": base},
+            },
+            "repository": {"full_name": "acme/shop", "default_branch": "main"},
+        }
+
+    def arguments(self, **more: Any) -> dict[str, Any]:
+        network = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
+        env = {**network, **self.environ, "UV_CACHE_DIR": str(CACHE / "uv-cache")}
+        return {
+            "consumer": self.repository,
+            "work": self.directory / "work",
+            "path_prepend": [self.programs],
+            "env": env,
+            **self._run,
+            **more,
+        }
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, github: FakeGitHub, action: Path, standin: Path) -> Shop:
+    return Shop(tmp_path, github, action, standin)
+
+
+def pull_request_files() -> dict[str, str]:
+    changed = DEMO / "pull-request"
+    return {
+        str(path.relative_to(changed)): path.read_text(encoding="utf-8")
+        for path in changed.rglob("*")
+        if path.is_file()
+    }
+
+
+def outputs_of(run: ActRun) -> dict[str, str]:
+    """The outputs of the action: it is the second step of either workflow."""
+    return dict(run.step_outputs("1"))
+
+
+def summary_of(run: ActRun) -> str:
+    return "\n".join(run.summaries)
+
+
+def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop) -> None:
+    """As they stand, `install` included: uv comes from the lock, dbt from the package index."""
+    (shop.programs / "uv").unlink()
+    shop.build_production("1.11")
+    shop.use_workflow("dbt-production.yml")
+    # The warehouse is never named to the first workflow: publishing needs none.
+    pushed = shop.push()
+    assert (pushed.returncode, pushed.job_result) == (0, "success"), pushed.log
+    main = git(shop.repository, "rev-parse", "HEAD")
+    published = outputs_of(pushed)
+    assert (published["outcome"], published["state-commit"]) == ("success", main)
+    assert "There is no manifest.json" in pushed.log
+    assert "Production state published" in summary_of(pushed)
+    assert (shop.state / "bike_rental" / main / "state.json").is_file()
+
+    shop.use_workflow("dbt-pull-request.yml")
+    ran = shop.pull_request(pull_request_files())
+    assert (ran.returncode, ran.job_result) == (0, "success"), ran.log
+    outputs = outputs_of(ran)
+    assert set(outputs) >= set(OUTPUTS)
+    assert outputs["outcome"] == "success"
+    assert outputs["state-found"] == "true"
+    # The workflow was changed on main in between: the state is one commit older than the base.
+    assert (outputs["state-commit"], outputs["state-age-commits"]) == (main, "1")
+    assert outputs["selected-count"] == "23"
+    assert outputs["deferred-count"] == "3"
+    assert outputs["failed-count"] == "0"
+    assert "4 nodes built, 18 tests passed" in summary_of(ran)
+    assert [note for note in ran.annotations if note.level == "error"] == []
+    assert TOKEN not in ran.log + summary_of(ran)
+
+
+def test_pull_request__a_failing_model_fails_the_job_and_says_why(
+    shop: Shop, dbt_version: str
+) -> None:
+    shop.use_dbt(dbt_version)
+    shop.build_production(dbt_version)
+    shop.use_workflow("dbt-production.yml", install="")
+    assert shop.push().returncode == 0
+    shop.use_workflow("dbt-pull-request.yml", install="", project="", favor_state="true")
+    ran = shop.pull_request({"models/marts/bike_wear.sql": BROKEN_MODEL})
+    assert (ran.returncode, ran.job_result) == (1, "failure")
+    outputs = outputs_of(ran)
+    assert outputs["outcome"] == "failure"
+    assert int(outputs["failed-count"]) >= 1
+    summary = summary_of(ran)
+    assert "no_such_column" in summary
+    assert "models/marts/bike_wear.sql" in summary
+    assert "--favor-state" in ran.log
+
+
+def test_pull_request__nothing_changed(shop: Shop) -> None:
+    shop.use_dbt("1.12")
+    shop.use_workflow("dbt-production.yml", install="")
+    assert shop.push().returncode == 0
+    shop.use_workflow("dbt-pull-request.yml", install="")
+    ran = shop.pull_request({"notes.md": "Nothing of dbt's.\n"})
+    assert (ran.returncode, outputs_of(ran)["outcome"]) == (0, "no-changes"), ran.log
+    assert "Nothing to build" in summary_of(ran)
+    assert not (shop.directory / "warehouse.duckdb").exists()
+
+
+def test_push__to_artifacts_uploads_the_bundle(shop: Shop, github: FakeGitHub) -> None:
+    shop.use_dbt("1.12")
+    shop.use_workflow("dbt-production.yml", install="", state="artifact", retention_days="5")
+    ran = shop.push()
+    assert (ran.returncode, outputs_of(ran)["outcome"]) == (0, "success"), ran.log
+    (uploaded,) = github.artifacts
+    assert uploaded.name == "ci-defer-state-bike_rental"
+    assert (uploaded.expires_at - uploaded.created_at).days in (4, 5)
+    unpacked = shop.directory / "unpacked"
+    shutil.unpack_archive(_file(shop.directory / "bundle.zip", uploaded.zip), unpacked)
+    bundle = unpack(unpacked, project_name="bike_rental")
+    assert bundle.provenance is not None
+    assert bundle.provenance.origin.commit == git(shop.repository, "rev-parse", "HEAD")
+    assert bundle.provenance.origin.repository == "acme/shop"
+    assert bundle.provenance.origin.run_id == "4242"
+
+
+def test_push__what_is_not_available_yet_is_refused(shop: Shop) -> None:
+    shop.use_dbt("1.12")
+    shop.use_workflow("dbt-production.yml", install="", pr_target="ci")
+    ran = shop.push()
+    assert (ran.returncode, outputs_of(ran)["outcome"]) == (1, "error")
+    (error,) = [note for note in ran.annotations if note.level == "error"]
+    assert error.message.startswith("The setting pr-target is not available yet")
+
+
+def test_pull_request__dbt_cannot_be_installed(shop: Shop) -> None:
+    shop.use_workflow("dbt-pull-request.yml", install="dbt-core==0.0.0.dev0")
+    ran = shop.pull_request(pull_request_files())
+    assert ran.returncode == 1
+    assert "dbt cannot be installed. Check the input install" in ran.annotations[-1].message
+
+
+def test_pull_request__nothing_in_the_workspace_runs_as_ours(shop: Shop) -> None:
+    """Modules and settings of a pull request must not get into ci-defer's own interpreter."""
+    shop.use_dbt("1.12")
+    shop.use_workflow("dbt-pull-request.yml", install="")
+    ran = shop.pull_request(
+        {
+            "click.py": "raise SystemExit('taken over')\n",
+            "ci_defer/__init__.py": "raise SystemExit('taken over')\n",
+            "sitecustomize.py": "print('taken over')\n",
+            "uv.toml": 'exclude-newer = "2001-01-01"\n',
+            "models/marts/bike_wear.sql": "select * from {{ ref('no_such_model') }}\n",
+        }
+    )
+    assert outputs_of(ran)["outcome"] == "error"
+    assert "no_such_model" in ran.annotations[-1].message
+    assert "taken over" not in ran.log
+
+
+def test_pull_request__hostile_output_is_no_workflow_command(shop: Shop) -> None:
+    shop.use_dbt("1.12")
+    shop.build_production("1.12")
+    shop.use_workflow("dbt-production.yml", install="")
+    assert shop.push().returncode == 0
+    shop.use_workflow("dbt-pull-request.yml", install="")
+    hostile = (
+        "{{ print('::error file=x::taken over') }}{{ print('::set-output name=outcome::x') }}"
+        "select * from {{ ref('stg_rides') }}\n"
+    )
+    ran = shop.pull_request({"models/marts/hostile.sql": hostile})
+    assert ran.returncode == 0, ran.log
+    assert outputs_of(ran)["outcome"] == "success"
+    assert "taken over" in ran.log
+    assert [note for note in ran.annotations if "taken over" in note.message] == []
+
+
+def test_pull_request__cancelled(shop: Shop) -> None:
+    """GitHub's signals reach dbt through ci-defer, and the summary is still written."""
+    shop.use_dbt("1.12")
+    shop.use_workflow("dbt-pull-request.yml", install="")
+    slow = (
+        "{{ config(materialized='table') }} select count(*) as rows_counted from "
+        "range(10000000000) t1(x), range(1000) t2(y) where (x * y) % 7 = 3\n"
+    )
+    payload = shop.open_pull_request({"models/marts/slow.sql": slow})
+    with start_act("pull_request", payload, **shop.arguments()) as process:
+        process.wait_for_log("START sql table model ci_pull_request.slow")
+        process.cancel()
+        ran = process.wait()
+    assert ran.returncode != 0
+    assert outputs_of(ran)["outcome"] == "cancelled", ran.log
+    assert "Cancelled before the build was finished" in summary_of(ran)
+
+
+def _file(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
