@@ -11,14 +11,13 @@ from typing import Any
 import click
 
 from ci_defer import __version__, markdown, report, text
-from ci_defer.bundle import MANIFEST
 from ci_defer.dbt import arguments
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, IfNoState
 from ci_defer.defer import defer as run_defer
 from ci_defer.demo import demo as run_demo
-from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
+from ci_defer.errors import CiDeferError, ExitCode, NotAvailableYet
 from ci_defer.event import Event, mode_of, read_event
 from ci_defer.git import Git
 from ci_defer.onboard import onboard as run_onboard
@@ -196,11 +195,6 @@ def _store(session: Session, settings: Settings, project: Project) -> Store:
 
 def _onboard(session: Session, settings: Settings, event: Event) -> None:
     project = _project(session, settings)
-    if find_plain_state(settings.state):
-        raise ConfigurationError(
-            f"state: {settings.state} is, or holds, a {MANIFEST} itself, so it is no store.",
-            "Name an empty or a new directory.",
-        )
     store = _store(session, settings, project)
     published = run_onboard(
         project,

@@ -33,10 +33,27 @@ from ci_defer.git import Git, GitError
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, read_manifest, read_run_results
 from ci_defer.project import Project
-from ci_defer.report import Command, Counts, NodeReport, Outcome, Problem, Removed, Report, State
+from ci_defer.report import (
+    Command,
+    NodeReport,
+    Outcome,
+    Problem,
+    Removed,
+    Report,
+    State,
+)
 from ci_defer.state import FoundState, base_commit, find_state
 from ci_defer.stores import Store
 from ci_defer.stores.plain import PlainState
+from ci_defer.wording import (
+    CANCELLED,
+    NO_STATE,
+    OUTSIDE_OF_NODES,
+    failure,
+    nothing_selected,
+    number,
+    success,
+)
 
 
 class IfNoState(str, Enum):
@@ -77,14 +94,11 @@ def defer(
         with TemporaryDirectory(prefix="ci-defer-") as directory:
             return run.against(open_source(), Path(directory))
     except Cancelled:
-        return run.report(Outcome.CANCELLED, CANCELLED_HEADLINE)
+        return run.report(Outcome.CANCELLED, CANCELLED)
     except CiDeferError as error:
         problem = Problem(message=error.message, hint=error.hint, exit_code=error.exit_code)
         outcome = Outcome.NO_STATE if isinstance(error, StateNotFound) else Outcome.ERROR
         return run.report(outcome, _first_line(error.message), problem=problem)
-
-
-CANCELLED_HEADLINE = "Cancelled before the build was finished"
 
 
 @dataclass
@@ -113,9 +127,7 @@ class _Run:
                 raise
             if self.settings.if_no_state is IfNoState.SKIP:
                 self.log.info(f"{error.message} Nothing is built (if-no-state: skip).")
-                return self.report(
-                    Outcome.NO_STATE, "Nothing was built: there is no production state yet"
-                )
+                return self.report(Outcome.NO_STATE, NO_STATE)
             if self.settings.if_no_state is IfNoState.REPARSE:
                 raise NotAvailableYet(
                     f"{error.message} Re-parsing the base commit (if-no-state: reparse)",
@@ -166,15 +178,12 @@ class _Run:
             raise Cancelled("Cancelled while dbt was planning.")
         if plan.invocation.exit_code:
             raise _project_error(plan.invocation)
-        self.log.info(f"dbt selects {len(plan.unique_ids)} nodes.")
+        self.log.info(f"dbt selects {number(len(plan.unique_ids), 'node')}.")
         return plan.unique_ids
 
     def _nothing_selected(self) -> Report:
         removed = self._removed()
-        headline = "Nothing to build: no node of the dbt project changed"
-        if removed:
-            headline = f"Nothing to build: {_nodes(len(removed))} removed, none changed"
-        return self.report(Outcome.NO_CHANGES, headline)
+        return self.report(Outcome.NO_CHANGES, nothing_selected(removed))
 
     def _build(self, selection: Selection, planned: tuple[str, ...], manifest: Manifest) -> Report:
         built = self.engine.build(selection)
@@ -189,21 +198,25 @@ class _Run:
         if results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
-        nodes = findings.node_reports(planned, manifest, results, finished=finished)
+        nodes = findings.node_reports(
+            planned,
+            manifest,
+            results,
+            finished=finished,
+            project_dir=self.project.directory,
+        )
         counts = findings.count(nodes)
         if built.interrupted:
-            return self.report(
-                Outcome.CANCELLED, CANCELLED_HEADLINE, planned, nodes, finished=finished
-            )
+            return self.report(Outcome.CANCELLED, CANCELLED, planned, nodes, finished=finished)
         if built.exit_code == 0:
-            return self.report(Outcome.SUCCESS, _success(counts), planned, nodes)
+            return self.report(Outcome.SUCCESS, success(counts), planned, nodes)
         if counts.failed or counts.errored:
-            return self.report(Outcome.FAILURE, _failure(counts), planned, nodes)
+            return self.report(Outcome.FAILURE, failure(nodes, counts), planned, nodes)
         # A hook that breaks in Jinja: dbt fails, and every result is fine.
         message = error_message(built.tail)
         return self.report(
             Outcome.FAILURE,
-            "dbt failed outside of the nodes, which are all fine",
+            OUTSIDE_OF_NODES,
             planned,
             nodes,
             finished=finished,
@@ -233,7 +246,7 @@ class _Run:
             deferrals = findings.deferred(
                 nodes, self.manifest, production.manifest, production_results
             )
-        compared = self.manifest is not None and production is not None
+        useful = outcome in (Outcome.SUCCESS, Outcome.NO_CHANGES)
         return Report(
             outcome=outcome,
             headline=headline,
@@ -265,7 +278,7 @@ class _Run:
                 )
                 for ran in self.invocations
             ],
-            seconds_saved=findings.seconds_saved(planned, production_results) if compared else None,
+            seconds_saved=findings.seconds_saved(planned, production_results) if useful else None,
         )
 
     def _removed(self) -> list[Removed]:
@@ -287,10 +300,9 @@ def _describe(found: FoundState, base: str) -> str:
     commit = provenance.origin.commit[:12]
     if not found.age_commits:
         return f"Production state: commit {commit}, from {found.location}."
-    commits = "commit" if found.age_commits == 1 else "commits"
     return (
-        f"Production state: commit {commit}, {found.age_commits} {commits} before the base commit "
-        f"{base[:12]}, from {found.location}."
+        f"Production state: commit {commit}, {number(found.age_commits, 'commit')} before the "
+        f"base commit {base[:12]}, from {found.location}."
     )
 
 
@@ -336,34 +348,6 @@ def _no_results(invocation: Invocation) -> DbtError:
         f"dbt stopped before it built anything: {error_message(invocation.tail)}",
         "Check the connection in profiles.yml and the secrets of this job.",
     )
-
-
-def _success(counts: Counts) -> str:
-    parts = [f"{_nodes(counts.built)} built", f"{_tests(counts.passed + counts.warned)} passed"]
-    if not counts.built and not counts.passed and not counts.warned:
-        parts = ["dbt ran nothing of what it selected"]
-    if counts.warned:
-        parts.append(f"{counts.warned} with a warning")
-    return ", ".join(parts)
-
-
-def _failure(counts: Counts) -> str:
-    parts = []
-    if counts.errored:
-        parts.append(f"{_nodes(counts.errored)} failed with an error")
-    if counts.failed:
-        parts.append(f"{_tests(counts.failed)} failed")
-    if counts.skipped:
-        parts.append(f"{counts.skipped} skipped because of that")
-    return ", ".join(parts)
-
-
-def _nodes(number: int) -> str:
-    return f"{number} node" if number == 1 else f"{number} nodes"
-
-
-def _tests(number: int) -> str:
-    return f"{number} test" if number == 1 else f"{number} tests"
 
 
 def _first_line(text: str) -> str:

@@ -51,7 +51,7 @@ def demo(
             directory = Path(stack.enter_context(temporary))
         elif directory.exists() and any(directory.iterdir()):
             raise ConfigurationError(f"{directory} is not empty.", "Name a new folder.")
-        return _play(directory.absolute(), environ, console, interrupts)
+        return _play(directory.resolve(), environ, console, interrupts)
 
 
 def _play(

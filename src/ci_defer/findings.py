@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
 
 from ci_defer.manifest import REFABLE, Manifest, Node, Result, RunResults
 from ci_defer.report import (
@@ -54,18 +57,30 @@ COMPILED_AT = re.compile(r"^\s*compiled code at \S+$")
 
 
 def node_reports(
-    planned: Sequence[str], manifest: Manifest, results: RunResults | None, *, finished: bool
+    planned: Sequence[str],
+    manifest: Manifest,
+    results: RunResults | None,
+    *,
+    finished: bool,
+    project_dir: Path,
 ) -> list[NodeReport]:
     """A report for each planned node and each result, in the order of the run, then of the plan.
 
     `finished` says that dbt came to its end; otherwise a node without a result was not reached.
+    Paths below `project_dir`, which is absolute, become relative to it.
     """
     reports = [_from_result(result, manifest) for result in (results.results if results else [])]
     done = {report.unique_id for report in reports}
-    return reports + [
+    reports += [
         _without_result(unique_id, manifest, finished=finished)
         for unique_id in planned
         if unique_id not in done
+    ]
+    # dbt writes an absolute path where it was given an absolute target path.
+    root = f"{project_dir}/"
+    return [
+        msgspec.structs.replace(node, compiled_path=node.compiled_path.removeprefix(root))
+        for node in reports
     ]
 
 

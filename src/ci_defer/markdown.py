@@ -11,13 +11,22 @@ from collections.abc import Iterable, Sequence
 
 from ci_defer.bundle import Bundle
 from ci_defer.dbt.output import strip_ansi
-from ci_defer.report import BAD, NodeOutcome, NodeReport, Outcome, Problem, Report, State
+from ci_defer.report import (
+    BAD,
+    NodeOutcome,
+    NodeReport,
+    Outcome,
+    Problem,
+    Report,
+    State,
+    worst_first,
+)
+from ci_defer.wording import duration, number
 
 MAX_ROWS = 200
 MAX_CAUSES = 20
 MAX_NODES_OF_CAUSE = 20
 MAX_MESSAGE = 3_000
-TENTHS_BELOW = 10
 
 ICONS = {
     Outcome.SUCCESS: "✅",
@@ -35,8 +44,6 @@ NODE_ICONS = {
     NodeOutcome.BUILT: "✅",
     NodeOutcome.PASSED: "✅",
 }
-# Worst first: what a person has to act on must not be below what is fine.
-ORDER = {outcome: rank for rank, outcome in enumerate(NODE_ICONS)}
 
 PUNCTUATION = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$:])")
 # Controls (but not line feeds), and characters that reorder or hide text.
@@ -48,7 +55,7 @@ def render(report: Report) -> str:
     sections = [
         f"## {ICONS[report.outcome]} {text(report.headline)}",
         _totals(report),
-        _problem(report.problem) if report.problem else "",
+        _problem(report.problem, report.headline) if report.problem else "",
         *(f"> ⚠️ {text(warning)}" for warning in report.warnings),
         _causes(report),
         _nodes(report.nodes),
@@ -98,14 +105,6 @@ def block(value: str, language: str = "") -> str:
     return f"{fence}{language}\n{content}\n{fence}"
 
 
-def duration(seconds: float) -> str:
-    """Wall time for people: 0.4 s, 42 s, 3 min 5 s."""
-    if seconds < TENTHS_BELOW:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def _totals(report: Report) -> str:
     counts = report.counts
     cells = [
@@ -127,9 +126,9 @@ def _totals(report: Report) -> str:
     return _table([*(name for name, _ in shown), "time"], [[*values, duration(report.seconds)]])
 
 
-def _problem(problem: Problem) -> str:
+def _problem(problem: Problem, headline: str) -> str:
     what, _, details = problem.message.partition("\n")
-    parts = [f"**{text(what)}**"]
+    parts = [f"**{text(what)}**"] if what != headline else []
     if details:
         parts.append(block(details))
     if problem.hint:
@@ -168,13 +167,11 @@ def _failed_node(node: NodeReport) -> str:
 def _nodes(nodes: Sequence[NodeReport]) -> str:
     if not nodes:
         return ""
-    # Sorting is stable: within an outcome the order of the run stays.
-    ordered = sorted(nodes, key=lambda node: ORDER.get(node.outcome, len(ORDER)))
-    rows = [_row(node) for node in ordered[:MAX_ROWS]]
+    rows = [_row(node) for node in worst_first(nodes)[:MAX_ROWS]]
     table = _table(("", "node", "type", "result", "time"), rows)
     if len(nodes) > MAX_ROWS:
         table += f"\n\n{len(nodes) - MAX_ROWS} more nodes are in the report (JSON)."
-    return _folded(f"{len(nodes)} nodes selected or run", table)
+    return _folded(f"{number(len(nodes), 'node')} selected or run", table)
 
 
 def _row(node: NodeReport) -> tuple[str, ...]:
@@ -184,7 +181,7 @@ def _row(node: NodeReport) -> tuple[str, ...]:
         result = f"{result} ({node.failures:,} rows)"
     if node.outcome is NodeOutcome.NOT_RUN:
         result = f"{node.outcome.value}: {node.message}"
-    seconds = duration(node.seconds) if node.status else ""
+    seconds = duration(node.seconds) if node.seconds else ""
     return (
         NODE_ICONS.get(node.outcome, "▫️"),
         code(node.name),
@@ -210,7 +207,10 @@ def _removed(report: Report) -> str:
     if len(report.removed) > MAX_ROWS:
         table += f"\n\n{len(report.removed) - MAX_ROWS} more are in the report (JSON)."
     note = "dbt selects nothing for these, and production keeps their relations."
-    return _folded(f"{len(report.removed)} nodes of production are gone", f"{note}\n\n{table}")
+    verb = "is" if len(report.removed) == 1 else "are"
+    return _folded(
+        f"{number(len(report.removed), 'node')} of production {verb} gone", f"{note}\n\n{table}"
+    )
 
 
 def _deferred(report: Report) -> str:
@@ -223,7 +223,7 @@ def _deferred(report: Report) -> str:
     table = _table(("node", "relation of production", "in production's run"), rows)
     if len(report.deferred) > MAX_ROWS:
         table += f"\n\n{len(report.deferred) - MAX_ROWS} more are in the report (JSON)."
-    return _folded(f"{len(report.deferred)} nodes read from production", table)
+    return _folded(f"{number(len(report.deferred), 'node')} read from production", table)
 
 
 def _footer(report: Report) -> str:
@@ -245,8 +245,7 @@ def _state(state: State) -> str:
         return f"compared with the manifest in {code(state.location)}, of an unknown commit"
     said = f"compared with commit {code(state.commit[:12])}"
     if state.age_commits:
-        commits = "commit" if state.age_commits == 1 else "commits"
-        said += f", {state.age_commits} {commits} before the base commit"
+        said += f", {number(state.age_commits, 'commit')} before the base commit"
     return f"{said}, published {text(state.created_at)}"
 
 

@@ -7,6 +7,7 @@ made from the classes below; a field that changes its meaning or goes raises SCH
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Annotated, Any
 
@@ -186,6 +187,27 @@ class Report(Part, frozen=True, kw_only=True):
     def failed(self) -> list[NodeReport]:
         """The nodes that make the run red."""
         return [node for node in self.nodes if node.outcome in BAD]
+
+
+# Worst first: what a person has to act on must not be below what is fine.
+SEVERITY = {
+    outcome: rank
+    for rank, outcome in enumerate(
+        (
+            NodeOutcome.ERRORED,
+            NodeOutcome.FAILED,
+            NodeOutcome.WARNED,
+            NodeOutcome.SKIPPED,
+            NodeOutcome.BUILT,
+            NodeOutcome.PASSED,
+        )
+    )
+}
+
+
+def worst_first(nodes: Iterable[NodeReport]) -> list[NodeReport]:
+    """The nodes by severity; within one outcome the order of the run stays."""
+    return sorted(nodes, key=lambda node: SEVERITY.get(node.outcome, len(SEVERITY)))
 
 
 def encode(report: Report) -> bytes:

@@ -6,12 +6,14 @@ Pure. Made for a width of 100 columns and for a reader who has scrolled past dbt
 from __future__ import annotations
 
 from ci_defer.dbt.output import strip_ansi
-from ci_defer.markdown import ORDER, duration
-from ci_defer.report import NodeOutcome, NodeReport, Report
+from ci_defer.report import NodeOutcome, NodeReport, Report, worst_first
+from ci_defer.wording import duration, number
 
 MAX_NODES = 60
 MAX_CAUSES = 10
 NAME_WIDTH = 58
+
+TESTS = frozenset({"test", "unit_test"})
 
 MARKS = {
     NodeOutcome.FAILED: "FAIL",
@@ -32,7 +34,10 @@ def render(report: Report) -> str:
     lines = ["", f"ci-defer · {report.project} · {report.outcome.value.upper()}"]
     lines += [report.headline, ""]
     if report.problem:
-        lines += [*report.problem.message.splitlines(), report.problem.hint, ""]
+        # The headline has the first line of it already, unless dbt's nodes were all fine.
+        first, *details = report.problem.message.splitlines()
+        lines += [*([] if first == report.headline else [first]), *details]
+        lines += [report.problem.hint, ""]
     lines += _causes(report)
     lines += _nodes(report.nodes)
     if report.removed:
@@ -65,10 +70,14 @@ def _causes(report: Report) -> list[str]:
 
 
 def _nodes(nodes: list[NodeReport]) -> list[str]:
-    """A line for each node but the passed tests, whose number is in the headline."""
-    shown = [node for node in nodes if node.outcome is not NodeOutcome.PASSED]
-    ordered = sorted(shown, key=lambda node: ORDER.get(node.outcome, len(ORDER)))
-    lines = [_node(node) for node in ordered[:MAX_NODES]]
+    """A line for each node but the tests that passed or were skipped: the headline counts them."""
+    shown = [
+        node
+        for node in nodes
+        if node.outcome is not NodeOutcome.PASSED
+        and not (node.outcome is NodeOutcome.SKIPPED and node.resource_type in TESTS)
+    ]
+    lines = [_node(node) for node in worst_first(shown)[:MAX_NODES]]
     if len(shown) > MAX_NODES:
         lines.append(f"  and {len(shown) - MAX_NODES} more nodes, in the report")
     return [*lines, ""] if lines else []
@@ -77,7 +86,7 @@ def _nodes(nodes: list[NodeReport]) -> list[str]:
 def _node(node: NodeReport) -> str:
     kind = node.materialized if node.resource_type == "model" else node.resource_type
     name = node.name if len(node.name) <= NAME_WIDTH else f"{node.name[: NAME_WIDTH - 1]}…"
-    seconds = duration(node.seconds) if node.status else ""
+    seconds = duration(node.seconds) if node.seconds else ""
     return f"  {MARKS[node.outcome]:<6} {name:<{NAME_WIDTH}} {kind:<12} {seconds}".rstrip()
 
 
@@ -86,7 +95,9 @@ def _footer(report: Report) -> list[str]:
     if report.state:
         state = report.state
         what = f"commit {state.commit[:12]}" if state.commit else "a manifest of unknown commit"
-        age = f", {state.age_commits} commits before the base commit" if state.age_commits else ""
+        age = (
+            f", {number(state.age_commits, 'commit')} before the base" if state.age_commits else ""
+        )
         lines.append(f"State    {what}{age}, from {state.location}")
     times = [f"Time     {duration(report.seconds)}"]
     if report.seconds_saved:

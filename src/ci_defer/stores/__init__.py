@@ -65,4 +65,4 @@ def open_store(uri: str, project: str, *, outbox: Path | None) -> Store:
             f"state: {uri} is not a kind of store that ci-defer knows.",
             f"Use {ARTIFACT}, {ALTIMATE}, s3://…, gs://…, az://… or a directory.",
         )
-    return DirectoryStore(Path(uri).absolute(), project)
+    return DirectoryStore(Path(uri).resolve(), project)

@@ -16,7 +16,16 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ci_defer.bundle import STATE, Bundle, FileRecord, decode_state, encode_state, unpack, verify
+from ci_defer.bundle import (
+    MANIFEST,
+    STATE,
+    Bundle,
+    FileRecord,
+    decode_state,
+    encode_state,
+    unpack,
+    verify,
+)
 from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
 
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
@@ -73,6 +82,12 @@ class DirectoryStore:
         provenance = bundle.provenance
         if provenance is None:
             raise ValueError("a bundle without provenance has no commit to be kept under")
+        if self._root.is_file() or (self._root / MANIFEST).is_file():
+            # Defer would take it for a plain state, and never look for ours.
+            raise ConfigurationError(
+                f"state: {self._root} is, or holds, a {MANIFEST} itself, so it is no store.",
+                "Name an empty or a new directory.",
+            )
         folder = self._project / provenance.origin.commit
         try:
             folder.mkdir(parents=True, exist_ok=True)

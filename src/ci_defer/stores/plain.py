@@ -43,7 +43,7 @@ class PlainState:
 
 def find_plain_state(uri: str) -> PlainState | None:
     """The plain state at `uri`, or None when there is none and `uri` must be a store."""
-    path = Path(uri).absolute()
+    path = Path(uri).resolve()
     if path.is_file() or (path / MANIFEST).is_file():
         return PlainState(path)
     return None

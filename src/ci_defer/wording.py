@@ -1,0 +1,61 @@
+"""Sentences and figures that more than one view of the report shows. Pure.
+
+Plain text: whoever puts a sentence into Markdown escapes it, as it may name a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ci_defer.report import BAD, Counts, NodeReport, Removed
+
+CANCELLED = "Cancelled before the build was finished"
+NO_STATE = "Nothing was built: there is no production state yet"
+OUTSIDE_OF_NODES = "dbt failed outside of the nodes, which are all fine"
+
+TENTHS_BELOW = 10
+
+
+def number(count: int, noun: str) -> str:
+    """1 node, 2 nodes, 1,234 nodes."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """Wall time for people: 0.4 s, 42 s, 3 min 5 s."""
+    if seconds < TENTHS_BELOW:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def nothing_selected(removed: Sequence[Removed]) -> str:
+    """The headline when dbt selects no node."""
+    if removed:
+        return f"Nothing to build: {number(len(removed), 'node')} removed, none changed"
+    return "Nothing to build: no node of the dbt project changed"
+
+
+def success(counts: Counts) -> str:
+    """The headline of a green build."""
+    tests = counts.passed + counts.warned
+    if not counts.built and not tests:
+        return "dbt ran nothing of what it selected"
+    parts = [f"{number(counts.built, 'node')} built", f"{number(counts.passed, 'test')} passed"]
+    if counts.warned:
+        parts.append(f"{counts.warned:,} with a warning")
+    return ", ".join(parts)
+
+
+def failure(nodes: Sequence[NodeReport], counts: Counts) -> str:
+    """The headline of a red build: one failure is named, more are counted."""
+    bad = [node.name for node in nodes if node.outcome in BAD]
+    only = bad[0] if len(bad) == 1 else None
+    parts = []
+    if counts.errored:
+        parts.append(f"{only or number(counts.errored, 'node')} failed with an error")
+    if counts.failed:
+        parts.append(f"{f'test {only}' if only else number(counts.failed, 'test')} failed")
+    if counts.skipped:
+        parts.append(f"{number(counts.skipped, 'node')} skipped because of that")
+    return ", ".join(parts)
