@@ -14,7 +14,7 @@ from ci_defer import __version__, markdown, report, text
 from ci_defer.dbt import arguments
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
-from ci_defer.defer import DeferSettings, IfNoState
+from ci_defer.defer import DeferSettings
 from ci_defer.defer import defer as run_defer
 from ci_defer.demo import demo as run_demo
 from ci_defer.errors import CiDeferError, ExitCode, NotAvailableYet
@@ -25,6 +25,7 @@ from ci_defer.outputs import failed_outputs, onboard_outputs, report_outputs
 from ci_defer.project import Project, read_project
 from ci_defer.runner import Runner, environment
 from ci_defer.settings import PREFIX, Settings, options
+from ci_defer.state import IfNoState
 from ci_defer.stores import Store, open_store
 from ci_defer.stores.artifact import ArtifactStore
 from ci_defer.stores.plain import PlainState, find_plain_state

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,7 +41,7 @@ from ci_defer.report import (
     Report,
     State,
 )
-from ci_defer.state import FoundState, base_commit, find_state
+from ci_defer.state import FoundState, IfNoState, base_commit, find_state
 from ci_defer.stores import Store
 from ci_defer.stores.plain import PlainState
 from ci_defer.wording import (
@@ -54,15 +53,6 @@ from ci_defer.wording import (
     number,
     success,
 )
-
-
-class IfNoState(str, Enum):
-    """What to do when there is no production state."""
-
-    REPARSE = "reparse"
-    FULL = "full"
-    SKIP = "skip"
-    FAIL = "fail"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from ci_defer.dbt import Selection
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.output import error_message
 from ci_defer.dbt.process import Interrupts
-from ci_defer.defer import DeferSettings, IfNoState, defer
+from ci_defer.defer import DeferSettings, defer
 from ci_defer.errors import Cancelled, ConfigurationError, DbtError
 from ci_defer.event import Event
 from ci_defer.git import Git
@@ -26,6 +26,7 @@ from ci_defer.log import Console
 from ci_defer.onboard import onboard
 from ci_defer.project import read_project
 from ci_defer.report import Report
+from ci_defer.state import IfNoState
 from ci_defer.stores.directory import DirectoryStore
 
 SHIPPED = Path(__file__).parent / "demo_project"

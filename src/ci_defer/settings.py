@@ -16,8 +16,8 @@ from typing import Any, TypeVar
 
 import click
 
-from ci_defer.defer import IfNoState
 from ci_defer.errors import NotAvailableYet
+from ci_defer.state import IfNoState
 
 PREFIX = "CI_DEFER_"
 

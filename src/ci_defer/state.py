@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from ci_defer.bundle import Bundle
@@ -24,6 +25,15 @@ PARENTS_OF_A_MERGE = 2
 
 # Where a clone outside of GitHub Actions may keep its main branch, most reliable first.
 LOCAL_BASES = ("origin/main", "origin/master", "main", "master")
+
+
+class IfNoState(str, Enum):
+    """What to do when there is no production state."""
+
+    REPARSE = "reparse"
+    FULL = "full"
+    SKIP = "skip"
+    FAIL = "fail"
 
 
 @dataclass(frozen=True)
