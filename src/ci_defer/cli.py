@@ -23,10 +23,12 @@ from ci_defer.git import Git
 from ci_defer.onboard import onboard as run_onboard
 from ci_defer.outputs import failed_outputs, onboard_outputs, report_outputs
 from ci_defer.project import Project, read_project
+from ci_defer.reparse import EngineFor
+from ci_defer.rest import GitHubRest
 from ci_defer.runner import Runner, environment
 from ci_defer.settings import PREFIX, Settings, options
 from ci_defer.state import IfNoState
-from ci_defer.stores import Store, open_store
+from ci_defer.stores import Store, Surroundings, open_store
 from ci_defer.stores.artifact import ArtifactStore
 from ci_defer.stores.plain import PlainState, find_plain_state
 
@@ -170,41 +172,70 @@ def _project(session: Session, settings: Settings) -> Project:
     return read_project(settings.project_dir, target_path=target_path)
 
 
-def _engine(session: Session, settings: Settings, project: Project) -> CommandEngine:
-    return CommandEngine(
-        DbtSettings(
-            project_dir=project.directory,
-            target_path=project.target_path,
-            profiles_dir=settings.profiles_dir.absolute() if settings.profiles_dir else None,
-            target=settings.target,
-            arguments=arguments.split(settings.dbt_args),
-        ),
-        environ=session.child_environ,
-        console=session.runner,
-        interrupts=session.interrupts,
-    )
+def _engine_for(session: Session, settings: Settings, project: Project) -> EngineFor:
+    """Makes engines for `project` and for other checkouts of it, with one profile for all."""
+    words = arguments.split(settings.dbt_args)
+    profiles_dir = settings.profiles_dir.absolute() if settings.profiles_dir else None
+
+    def engine_for(checkout: Project, target: str | None) -> CommandEngine:
+        return CommandEngine(
+            DbtSettings(
+                project_dir=checkout.directory,
+                target_path=checkout.target_path,
+                working_directory=project.directory,
+                profiles_dir=profiles_dir,
+                target=target,
+                arguments=words,
+            ),
+            environ=session.child_environ,
+            console=session.runner,
+            interrupts=session.interrupts,
+        )
+
+    return engine_for
 
 
-def _store(session: Session, settings: Settings, project: Project) -> Store:
+def _git(session: Session, settings: Settings, project: Project, event: Event) -> Git:
+    token = settings.github_token
+    credential = (event.server_url, token) if event.server_url and token else None
+    return Git(project.directory, session.child_environ, credential)
+
+
+def _rest(session: Session, settings: Settings, event: Event) -> GitHubRest | None:
+    if not (event.api_url and event.repository and settings.github_token):
+        return None
+    return GitHubRest(event.api_url, event.repository, settings.github_token, log=session.runner)
+
+
+def _store(
+    session: Session,
+    settings: Settings,
+    project: Project,
+    event: Event,
+    rest: GitHubRest | None,
+) -> Store:
     runner = session.runner
-    return open_store(
-        settings.state,
-        settings.project or project.name,
+    around = Surroundings(
+        branch=event.state_branch,
+        is_on_enterprise_server=event.is_on_enterprise_server,
         outbox=runner.temporary_directory() if runner.on_actions else None,
+        rest=rest,
+        log=runner,
     )
+    return open_store(settings.state, settings.project or project.name, around)
 
 
 def _onboard(session: Session, settings: Settings, event: Event) -> None:
     project = _project(session, settings)
-    store = _store(session, settings, project)
+    store = _store(session, settings, project, event, None)
     published = run_onboard(
         project,
         store,
         key=settings.project or project.name,
         target=settings.target,
         event=event,
-        git=Git(project.directory, session.child_environ),
-        engine=_engine(session, settings, project),
+        git=_git(session, settings, project, event),
+        engine=_engine_for(session, settings, project)(project, settings.target),
         log=session.runner,
     )
     session.runner.info(
@@ -224,9 +255,11 @@ def _onboard(session: Session, settings: Settings, event: Event) -> None:
 def _defer(session: Session, settings: Settings, event: Event) -> None:
     runner = session.runner
     project = _project(session, settings)
+    rest = _rest(session, settings, event)
 
     def source() -> Store | PlainState:
-        return find_plain_state(settings.state) or _store(session, settings, project)
+        plain = find_plain_state(settings.state)
+        return plain or _store(session, settings, project, event, rest)
 
     made = run_defer(
         project,
@@ -237,11 +270,13 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
             favor_state=settings.favor_state,
             if_no_state=settings.if_no_state,
             target=settings.target,
+            production_target=settings.production_target,
         ),
         source,
         event=event,
-        git=Git(project.directory, session.child_environ),
-        engine=_engine(session, settings, project),
+        git=_git(session, settings, project, event),
+        history=rest,
+        engine_for=_engine_for(session, settings, project),
         log=runner,
     )
     path = _write_report(made, project.target_path / REPORT_FOLDER)

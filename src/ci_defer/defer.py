@@ -23,15 +23,15 @@ from ci_defer.errors import (
     CiDeferError,
     DbtError,
     ExitCode,
-    NotAvailableYet,
-    ProjectError,
     StateNotFound,
 )
 from ci_defer.event import Event
 from ci_defer.git import Git, GitError
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, read_manifest, read_run_results
+from ci_defer.packages import install_packages
 from ci_defer.project import Project
+from ci_defer.reparse import EngineFor, reparse
 from ci_defer.report import (
     Command,
     NodeReport,
@@ -41,13 +41,15 @@ from ci_defer.report import (
     Report,
     State,
 )
-from ci_defer.state import FoundState, IfNoState, base_commit, find_state
+from ci_defer.state import FoundState, History, IfNoState, base_commit, find_state
 from ci_defer.stores import Store
 from ci_defer.stores.plain import PlainState
 from ci_defer.wording import (
     CANCELLED,
+    NO_PRODUCTION_TARGET,
     NO_STATE,
     OUTSIDE_OF_NODES,
+    REPARSED,
     failure,
     nothing_selected,
     number,
@@ -65,6 +67,7 @@ class DeferSettings:
     favor_state: bool
     if_no_state: IfNoState
     target: str | None
+    production_target: str | None
 
 
 def defer(
@@ -74,12 +77,14 @@ def defer(
     *,
     event: Event,
     git: Git,
-    engine: Engine,
+    history: History | None,
+    engine_for: EngineFor,
     log: Log,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> Report:
     """Build the pull request that is checked out. Never raises CiDeferError."""
-    run = _Run(project, settings, event, git, engine, log, now())
+    engine = engine_for(project, settings.target)
+    run = _Run(project, settings, event, git, history, engine, engine_for, log, now())
     try:
         with TemporaryDirectory(prefix="ci-defer-") as directory:
             return run.against(open_source(), Path(directory))
@@ -99,7 +104,9 @@ class _Run:
     settings: DeferSettings
     event: Event
     git: Git
+    history: History | None
     engine: Engine
+    engine_for: EngineFor
     log: Log
     started: datetime
     clock: float = field(default_factory=time.monotonic)
@@ -119,12 +126,11 @@ class _Run:
                 self.log.info(f"{error.message} Nothing is built (if-no-state: skip).")
                 return self.report(Outcome.NO_STATE, NO_STATE)
             if self.settings.if_no_state is IfNoState.REPARSE:
-                raise NotAvailableYet(
-                    f"{error.message} Re-parsing the base commit (if-no-state: reparse)",
-                    "Run `ci-defer onboard` on the base branch first, or set if-no-state to full, "
-                    "skip or fail.",
-                ) from error
-            self.log.warning(f"{error.message} The whole project is built (if-no-state: full).")
+                self.log.info(error.message)
+                self._reparse(directory)
+            else:
+                self.log.warning(f"{error.message} The whole project is built (if-no-state: full).")
+        install_packages(self.project, self.engine, self.log, self.invocations.append)
         selection = self._selection()
         self._discard_old_artifacts()
         planned = self._plan(selection)
@@ -138,11 +144,36 @@ class _Run:
         if isinstance(source, PlainState):
             # Nothing depends on it here, so a folder without git will do.
             with contextlib.suppress(CiDeferError):
-                self.base = base_commit(self.event, self.git)
+                self.base = base_commit(self.event, self.git, self.history)
         else:
-            self.base = base = base_commit(self.event, self.git)
-        self.found = find_state(source, base, self.git, directory, project_name=self.project.name)
+            self.base = base = base_commit(self.event, self.git, self.history)
+        self.found = find_state(
+            source,
+            base,
+            self.git,
+            self.history,
+            directory,
+            project_name=self.project.name,
+            log=self.log,
+        )
         self.log.info(_describe(self.found, self.base))
+
+    def _reparse(self, directory: Path) -> None:
+        """Parse the base commit for this run's target, and for production's when there is one."""
+        targets = [self.settings.target]
+        if self.settings.production_target not in (None, self.settings.target):
+            targets.append(self.settings.production_target)
+        parsed = reparse(
+            self.base,
+            self.project,
+            targets,
+            directory,
+            git=self.git,
+            engine_for=self.engine_for,
+            log=self.log,
+            ran=self.invocations.append,
+        )
+        self.found = FoundState(parsed[0], parsed[-1], REPARSED, 0, reparsed=True)
 
     def _selection(self) -> Selection:
         settings = self.settings
@@ -152,7 +183,8 @@ class _Run:
         return Selection(
             select=settings.select,
             exclude=settings.exclude,
-            state=self.found.bundle.directory,
+            state=self.found.compared.directory,
+            defer_state=self.found.production.directory if self.found.reparsed else None,
             favor_state=settings.favor_state,
         )
 
@@ -164,10 +196,9 @@ class _Run:
     def _plan(self, selection: Selection) -> tuple[str, ...]:
         plan = self.engine.plan(selection)
         self.invocations.append(plan.invocation)
-        if plan.invocation.interrupted:
-            raise Cancelled("Cancelled while dbt was planning.")
-        if plan.invocation.exit_code:
-            raise _project_error(plan.invocation)
+        plan.invocation.check(
+            "read the project", "Run `dbt parse` with the same target to see it on your machine."
+        )
         self.log.info(f"dbt selects {number(len(plan.unique_ids), 'node')}.")
         return plan.unique_ids
 
@@ -229,7 +260,7 @@ class _Run:
     ) -> Report:
         """The report of what is known by now."""
         nodes = nodes or []
-        production = self.found.bundle if self.found else None
+        production = self.found.production if self.found else None
         production_results = production.run_results() if production else None
         deferrals = []
         if self.manifest and production:
@@ -252,14 +283,17 @@ class _Run:
             base_commit=self.base,
             run_url=self.event.run_url,
             problem=problem,
-            state=_state(self.found) if self.found else None,
+            state=_state(self.found, self.base) if self.found else None,
             selected_count=len(planned),
             counts=findings.count(nodes),
             nodes=nodes,
             causes=findings.causes(nodes),
             deferred=deferrals,
             removed=self._removed(),
-            warnings=findings.warnings(nodes, deferrals, finished=finished),
+            warnings=[
+                *self._warnings(),
+                *findings.warnings(nodes, deferrals, finished=finished),
+            ],
             commands=[
                 Command(
                     arguments=list(ran.arguments),
@@ -271,10 +305,15 @@ class _Run:
             seconds_saved=findings.seconds_saved(planned, production_results) if useful else None,
         )
 
+    def _warnings(self) -> list[str]:
+        if self.found and self.found.reparsed and not self.settings.production_target:
+            return [NO_PRODUCTION_TARGET]
+        return []
+
     def _removed(self) -> list[Removed]:
         if self.manifest is None or self.found is None:
             return []
-        return findings.removed(self.manifest, self.found.bundle.manifest)
+        return findings.removed(self.manifest, self.found.compared.manifest)
 
     def _project_dir(self) -> str:
         try:
@@ -284,7 +323,7 @@ class _Run:
 
 
 def _describe(found: FoundState, base: str) -> str:
-    provenance = found.bundle.provenance
+    provenance = found.production.provenance
     if provenance is None:
         return f"Production state: {found.location}, a manifest without provenance."
     commit = provenance.origin.commit[:12]
@@ -296,10 +335,19 @@ def _describe(found: FoundState, base: str) -> str:
     )
 
 
-def _state(found: FoundState) -> State:
-    provenance = found.bundle.provenance
+def _state(found: FoundState, base: str) -> State:
+    provenance = found.production.provenance
     if provenance is None:
-        metadata = found.bundle.manifest.metadata
+        metadata = found.production.manifest.metadata
+        if found.reparsed:
+            return State(
+                location=found.location,
+                has_provenance=True,
+                reparsed=True,
+                commit=base,
+                dbt_version=metadata.dbt_version,
+                age_commits=found.age_commits,
+            )
         return State(
             location=found.location, has_provenance=False, dbt_version=metadata.dbt_version
         )
@@ -314,28 +362,16 @@ def _state(found: FoundState) -> State:
     )
 
 
-def _project_error(invocation: Invocation) -> CiDeferError:
-    if invocation.exit_code < 0:
-        return _no_results(invocation)
-    return ProjectError(
-        f"dbt cannot read the project: {error_message(invocation.tail)}",
-        "Run `dbt parse` with the same target to see it on your machine.",
-    )
-
-
-def _no_results(invocation: Invocation) -> DbtError:
-    if invocation.exit_code < 0:
-        return DbtError(
-            f"dbt was killed by signal {-invocation.exit_code}.",
-            "Signal 9 is most often a lack of memory: try fewer threads or a larger runner.",
-        )
-    if invocation.exit_code == 0:
+def _no_results(built: Invocation) -> DbtError:
+    if built.exit_code < 0:
+        built.check("build", "")
+    if built.exit_code == 0:
         return DbtError(
             f"dbt ended without an error and without a {RUN_RESULTS}.",
             "Check dbt-args and the flags of dbt_project.yml.",
         )
     return DbtError(
-        f"dbt stopped before it built anything: {error_message(invocation.tail)}",
+        f"dbt stopped before it built anything: {error_message(built.tail)}",
         "Check the connection in profiles.yml and the secrets of this job.",
     )
 

@@ -16,15 +16,14 @@ from tempfile import TemporaryDirectory
 
 from ci_defer.dbt import Selection
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
-from ci_defer.dbt.output import error_message
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
-from ci_defer.errors import Cancelled, ConfigurationError, DbtError
+from ci_defer.errors import ConfigurationError
 from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.log import Console
 from ci_defer.onboard import onboard
-from ci_defer.project import read_project
+from ci_defer.project import Project, read_project
 from ci_defer.report import Report
 from ci_defer.state import IfNoState
 from ci_defer.stores.directory import DirectoryStore
@@ -71,9 +70,10 @@ def _play(
     git = Git(repository, environ)
     store = DirectoryStore(directory / "state", project.name)
 
-    def engine(target: str) -> CommandEngine:
+    def engine_for(project: Project, target: str | None) -> CommandEngine:
         settings = DbtSettings(
-            project_dir=repository,
+            project_dir=project.directory,
+            working_directory=repository,
             target_path=project.target_path,
             profiles_dir=repository,
             target=target,
@@ -91,14 +91,8 @@ def _play(
     git.commit_all("Bike rental: stations, bikes and rides", author=AUTHOR, email=EMAIL)
 
     _title(console, "1. Production: every model is built on main")
-    built = engine("prod").build(Selection())
-    if built.interrupted:
-        raise Cancelled("Cancelled while production was being built.")
-    if built.exit_code:
-        raise DbtError(
-            f"dbt cannot build the demo: {error_message(built.tail)}",
-            "Install it with its dbt: pip install 'ci-defer[demo]'.",
-        )
+    built = engine_for(project, "prod").build(Selection())
+    built.check("build the demo", "Install ci-defer with its dbt: pip install 'ci-defer[demo]'.")
 
     _title(console, "2. ci-defer onboard: what production looks like is published")
     published = onboard(
@@ -108,7 +102,7 @@ def _play(
         target="prod",
         event=Event(),
         git=git,
-        engine=engine("prod"),
+        engine=engine_for(project, "prod"),
         log=console,
     )
     console.info(f"Published the state of commit {published.commit[:12]} to {store.location}.")
@@ -128,6 +122,7 @@ def _play(
         favor_state=False,
         if_no_state=IfNoState.FAIL,
         target="ci",
+        production_target="prod",
     )
     return defer(
         project,
@@ -135,7 +130,8 @@ def _play(
         lambda: store,
         event=Event(),
         git=git,
-        engine=engine("ci"),
+        history=None,
+        engine_for=engine_for,
         log=console,
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from ci_defer.errors import ConfigurationError
 
@@ -34,6 +35,19 @@ class Event:
     run_id: str = ""
     run_attempt: str = ""
     run_url: str = ""
+    server_url: str = ""
+    api_url: str = ""
+
+    @property
+    def state_branch(self) -> str:
+        """The branch whose runs publish the states that this run may use."""
+        return self.base_branch or self.default_branch or self.ref_name
+
+    @property
+    def is_on_enterprise_server(self) -> bool:
+        """Whether this is GitHub Enterprise Server: not github.com, and not its *.ghe.com."""
+        host = urlsplit(self.server_url).hostname or ""
+        return bool(host) and host != "github.com" and not host.endswith(".ghe.com")
 
     @property
     def is_merge_ref(self) -> bool:
@@ -64,6 +78,8 @@ def read_event(environ: Mapping[str, str], payload: Mapping[str, Any]) -> Event:
         run_id=run_id,
         run_attempt=environ.get("GITHUB_RUN_ATTEMPT", ""),
         run_url=f"{server}/{repository}/actions/runs/{run_id}" if server and run_id else "",
+        server_url=server,
+        api_url=environ.get("GITHUB_API_URL", ""),
     )
 
 

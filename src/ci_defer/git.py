@@ -6,6 +6,8 @@ comes from outside is passed after `--end-of-options`, or is an object id that g
 
 from __future__ import annotations
 
+import base64
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,11 +23,20 @@ class GitError(CiDeferError):
 
 
 class Git:
-    """git in the work tree that holds `directory`."""
+    """git in the work tree that holds `directory`.
 
-    def __init__(self, directory: Path, environ: Mapping[str, str]) -> None:
+    `credential` is a server (`https://github.com`) and a token for it, for fetch.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environ: Mapping[str, str],
+        credential: tuple[str, str] | None = None,
+    ) -> None:
         self._directory = directory
         self._environ = {**environ, **ENVIRONMENT}
+        self._credential = credential
 
     def commit(self, revision: str) -> str | None:
         """The full object id of the commit that `revision` names, or None when there is none."""
@@ -81,6 +92,28 @@ class Git:
         """The files that differ between two commits, as `git diff --stat` shows them."""
         return self._run("diff", "--stat", "--end-of-options", one, other)
 
+    def fetch(self, commit: str) -> None:
+        """Fetch one commit from origin, without its history. Raises GitError."""
+        command = ("fetch", "--quiet", "--no-tags", "--depth=1", "origin", commit)
+        try:
+            self._run(*command)
+        except GitError:
+            # Not at once with ours: GitHub refuses two, and the clone may have its own.
+            if not self._credential:
+                raise
+            self._run(*command, environ=_credential_config(*self._credential))
+
+    def add_worktree(self, path: Path, commit: str) -> None:
+        """Check `commit` out into the new directory `path`."""
+        # Hooks of the repository are not part of reading an old commit.
+        self._run(
+            "-c", f"core.hooksPath={os.devnull}", "worktree", "add", "--quiet", "--detach",
+            str(path), commit,
+        )  # fmt: skip
+
+    def remove_worktree(self, path: Path) -> None:
+        self._run("worktree", "remove", "--force", str(path))
+
     def create(self, branch: str) -> None:
         """Make the directory a new repository whose first branch is `branch`."""
         self._run("init", "--quiet", "--initial-branch", branch)
@@ -98,12 +131,12 @@ class Git:
     def switch_to_new(self, branch: str) -> None:
         self._run("switch", "--quiet", "--create", branch)
 
-    def _run(self, *arguments: str) -> str:
+    def _run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
         try:
             done = subprocess.run(
                 ["git", *arguments],
                 cwd=self._directory,
-                env=self._environ,
+                env={**self._environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -119,3 +152,13 @@ class Git:
             said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
             raise GitError(f"git {arguments[0]} failed: {said}.")
         return done.stdout.strip()
+
+
+def _credential_config(server: str, token: str) -> dict[str, str]:
+    """Configuration by environment: on a command line every process could read the token."""
+    basic = base64.b64encode(f"x-access-token:{token}".encode()).decode()
+    return {
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"http.{server}/.extraheader",
+        "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
+    }

@@ -244,6 +244,8 @@ def _state(state: State) -> str:
     if not state.has_provenance:
         return f"compared with the manifest in {code(state.location)}, of an unknown commit"
     said = f"compared with commit {code(state.commit[:12])}"
+    if state.reparsed:
+        return f"{said}, which was parsed again as nothing was published for it"
     if state.age_commits:
         said += f", {number(state.age_commits, 'commit')} before the base commit"
     return f"{said}, published {text(state.created_at)}"

@@ -10,11 +10,11 @@ from tempfile import TemporaryDirectory
 
 from ci_defer.bundle import MANIFEST, Bundle, Origin, pack
 from ci_defer.dbt import Engine
-from ci_defer.dbt.output import error_message
-from ci_defer.errors import Cancelled, ConfigurationError, ProjectError
+from ci_defer.errors import ConfigurationError
 from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.log import Log
+from ci_defer.packages import install_packages
 from ci_defer.project import Project
 from ci_defer.stores import Store
 
@@ -80,11 +80,8 @@ def _parse(project: Project, target: str | None, engine: Engine, log: Log) -> No
         f"There is no {MANIFEST} in {project.target_path}: parsing the project for "
         f"{'target ' + target if target else 'the default target'}."
     )
-    parsed = engine.parse()
-    if parsed.interrupted:
-        raise Cancelled("Cancelled while dbt was parsing the project.")
-    if parsed.exit_code:
-        raise ProjectError(
-            f"dbt cannot parse the project: {error_message(parsed.tail)}",
-            "Run `dbt parse` to see it, or build production in a step before this one.",
-        )
+    install_packages(project, engine, log, ran=lambda _: None)
+    engine.parse().check(
+        "parse the project",
+        "Run `dbt parse` to see it, or build production in a step before this one.",
+    )

@@ -15,16 +15,23 @@ import yaml
 from ci_defer.errors import ConfigurationError
 
 PROJECT_FILE = "dbt_project.yml"
-DEFAULT_TARGET_PATH = "target"
+PACKAGE_FILES = ("packages.yml", "dependencies.yml")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A dbt project. Both paths are absolute."""
+    """A dbt project. All paths are absolute."""
 
     directory: Path
     name: str
     target_path: Path
+    packages_path: Path
+
+    def lacks_packages(self) -> bool:
+        """Whether the project declares packages, and `dbt deps` has not been run."""
+        return not self.packages_path.is_dir() and any(
+            _declares_packages(self.directory / name) for name in PACKAGE_FILES
+        )
 
 
 def read_project(directory: Path, *, target_path: str | None = None) -> Project:
@@ -51,7 +58,26 @@ def read_project(directory: Path, *, target_path: str | None = None) -> Project:
     name = document.get("name") if isinstance(document, dict) else None
     if not isinstance(name, str) or not name:
         raise ConfigurationError(f"{file} has no `name`.", "Every dbt project needs one.")
-    declared = document.get("target-path")
-    if not isinstance(declared, str) or "{{" in declared:
-        declared = DEFAULT_TARGET_PATH
-    return Project(directory, name, directory / (target_path or declared))
+    return Project(
+        directory,
+        name,
+        directory / (target_path or _plain(document, "target-path", "target")),
+        directory / _plain(document, "packages-install-path", "dbt_packages"),
+    )
+
+
+def _plain(document: dict[str, Any], key: str, default: str) -> str:
+    """A path of dbt_project.yml, unless it is Jinja."""
+    value = document.get(key)
+    return value if isinstance(value, str) and "{{" not in value else default
+
+
+def _declares_packages(file: Path) -> bool:
+    try:
+        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        # dbt says better than we what is wrong with it.
+        return True
+    return isinstance(document, dict) and bool(document.get("packages"))

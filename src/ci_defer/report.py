@@ -115,6 +115,9 @@ class State(Part, frozen=True, kw_only=True):
     branch: str = ""
     created_at: str = ""
     dbt_version: str = ""
+    reparsed: Annotated[
+        bool, Meta(description="nothing was published: the base commit was parsed again")
+    ] = False
     age_commits: Annotated[
         int | None, Meta(description="first-parent commits from the base commit back to it")
     ] = None

@@ -104,7 +104,6 @@ class Settings:
         None,
         "Defer: the target of production, used when the base commit is parsed again.",
         modes=DEFER,
-        available=False,
     )
     state: str = _setting(
         "artifact",

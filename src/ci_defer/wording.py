@@ -12,6 +12,12 @@ from ci_defer.report import BAD, Counts, NodeReport, Removed
 CANCELLED = "Cancelled before the build was finished"
 NO_STATE = "Nothing was built: there is no production state yet"
 OUTSIDE_OF_NODES = "dbt failed outside of the nodes, which are all fine"
+REPARSED = "the base commit, parsed again"
+NO_PRODUCTION_TARGET = (
+    "Nothing was published for the base commit, and production-target is not set: relations that "
+    "were not built are looked for where this run's own target would have them. Set "
+    "production-target, or run `ci-defer onboard` on the base branch."
+)
 
 TENTHS_BELOW = 10
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ci_defer.dbt.output import error_message
+from ci_defer.errors import Cancelled, DbtError, ProjectError
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -42,6 +45,21 @@ class Invocation:
     tail: str
     interrupted: bool
 
+    def check(self, doing: str, hint: str) -> None:
+        """Raise unless dbt has done it: Cancelled, DbtError when killed, else ProjectError.
+
+        `doing` completes the sentence "dbt cannot …".
+        """
+        if self.interrupted:
+            raise Cancelled(f"Cancelled while dbt was to {doing}.")
+        if self.exit_code < 0:
+            raise DbtError(
+                f"dbt was killed by signal {-self.exit_code}.",
+                "Signal 9 is most often a lack of memory: try fewer threads or a larger runner.",
+            )
+        if self.exit_code:
+            raise ProjectError(f"dbt cannot {doing}: {error_message(self.tail)}", hint)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -53,6 +71,10 @@ class Plan:
 
 class Engine(Protocol):
     """What ci-defer needs of dbt. Every method raises DbtNotFound when there is none to run."""
+
+    def deps(self) -> Invocation:
+        """Install the packages of the project."""
+        ...
 
     def parse(self) -> Invocation:
         """Write manifest.json without touching the warehouse."""

@@ -23,10 +23,14 @@ NOT_FOUND = frozenset({126, 127})
 
 @dataclass(frozen=True, kw_only=True)
 class DbtSettings:
-    """How every dbt command of a run is called. All paths are absolute."""
+    """How every dbt command of a run is called. All paths are absolute.
+
+    dbt looks for profiles.yml in `working_directory`, unless it is told where it is.
+    """
 
     project_dir: Path
     target_path: Path
+    working_directory: Path
     profiles_dir: Path | None = None
     target: str | None = None
     arguments: tuple[str, ...] = ()
@@ -49,6 +53,9 @@ class CommandEngine:
         self._console = console
         self._interrupts = interrupts
         self._search_path = search_path or environ.get("PATH", "")
+
+    def deps(self) -> Invocation:
+        return self._run("deps").invocation
 
     def parse(self) -> Invocation:
         return self._run("parse", *arguments.for_parse(self._settings.arguments)).invocation
@@ -80,7 +87,9 @@ class CommandEngine:
             command_line += ["--profiles-dir", str(settings.profiles_dir)]
         if settings.target:
             command_line += ["--target", settings.target]
-        command_line += ["--target-path", str(settings.target_path), *flags]
+        if command != "deps":
+            command_line += ["--target-path", str(settings.target_path)]
+        command_line += flags
         program = shutil.which("dbt", path=self._search_path)
         if program is None:
             raise DbtNotFound("There is no dbt on the PATH.", INSTALL_HINT)
@@ -88,7 +97,7 @@ class CommandEngine:
         with self._console.passthrough() as write:
             ended = process.run(
                 [program, *command_line[1:]],
-                cwd=settings.project_dir,
+                cwd=settings.working_directory,
                 environ=self._environ,
                 interrupts=self._interrupts,
                 write=None if keep_output else write,

@@ -6,12 +6,15 @@ gets and puts a bundle; which commit to take is decided by the caller.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from ci_defer.bundle import Bundle
 from ci_defer.errors import ConfigurationError, NotAvailableYet
-from ci_defer.stores.artifact import ArtifactStore
+from ci_defer.log import Log
+from ci_defer.stores.artifact import ArtifactStore, Rest
 from ci_defer.stores.directory import DirectoryStore
 
 ARTIFACT = "artifact"
@@ -27,14 +30,18 @@ class Store(Protocol):
         """Where the bundles are, as a person would write it."""
         ...
 
-    def commits(self) -> frozenset[str]:
-        """The commits that have a bundle. Raises CiDeferError when the store cannot be read."""
+    def commits(self) -> Iterator[str]:
+        """The commits that have a bundle, listed as they are asked for, maybe more than once.
+
+        Raises CiDeferError when the store cannot be read.
+        """
         ...
 
     def get(self, commit: str, to: Path, *, project_name: str) -> Bundle:
         """Copy the bundle of `commit` into the empty directory `to`, and verify it.
 
-        Raises InvalidBundle when it is damaged or not of this project.
+        `commit` is one that `commits` has listed. Raises InvalidBundle when the bundle is
+        damaged, gone, or not of this project.
         """
         ...
 
@@ -47,19 +54,39 @@ class Store(Protocol):
         ...
 
 
-def open_store(uri: str, project: str, *, outbox: Path | None) -> Store:
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a store may need of the run it is in.
+
+    `branch` is the one whose states count, `outbox` a directory that outlives this process on a
+    runner, `rest` the REST API; the last two are None outside of a workflow run.
+    """
+
+    branch: str
+    is_on_enterprise_server: bool
+    outbox: Path | None
+    rest: Rest | None
+    log: Log
+
+
+def open_store(uri: str, project: str, around: Surroundings) -> Store:
     """The store at `uri` for the bundles of `project`, the value of the setting `state`.
 
-    `outbox` is a directory that outlives this process, on a runner of GitHub Actions.
     Raises ConfigurationError when the URI is of no store, NotAvailableYet when it is of one that
     this version does not have.
     """
-    if uri == ARTIFACT:
-        return ArtifactStore(project, outbox)
-    if uri == ALTIMATE or uri.startswith(OBJECT_STORES):
-        raise NotAvailableYet(
-            f"state: {uri}", "Set state to a directory that both workflows can reach."
+    if uri == ARTIFACT and around.is_on_enterprise_server:
+        raise ConfigurationError(
+            "Workflow artifacts (state: artifact) do not work on GitHub Enterprise Server: the "
+            "current artifact actions do not support it.",
+            "Set state to an object store, such as s3://bucket/prefix, or to a directory.",
         )
+    if uri == ARTIFACT:
+        return ArtifactStore(
+            project, branch=around.branch, outbox=around.outbox, rest=around.rest, log=around.log
+        )
+    if uri == ALTIMATE or uri.startswith(OBJECT_STORES):
+        raise NotAvailableYet(f"state: {uri}", "Use state: artifact or a directory.")
     if "://" in uri:
         raise ConfigurationError(
             f"state: {uri} is not a kind of store that ci-defer knows.",

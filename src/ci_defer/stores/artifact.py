@@ -1,47 +1,184 @@
 """Bundles as workflow artifacts of GitHub Actions.
 
-Only the runner can upload an artifact, by an action: this store puts the bundle where the last
-step of action.yml finds it. Owns the name of the artifact. Reading is not available yet.
+Only the runner can upload an artifact, by an action: put leaves the bundle where the last step of
+action.yml finds it. Reading goes through the REST API. Owns the name of the artifact, which
+artifacts are trusted, and their limits.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
-from ci_defer.bundle import Bundle
-from ci_defer.errors import ConfigurationError, NotAvailableYet
+import msgspec
+
+from ci_defer.archive import extract
+from ci_defer.bundle import FILES, STATE, Bundle, unpack
+from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
+from ci_defer.log import Log
+
+# Only production's own runs: an artifact that a pull request's run made is its author's word.
+TRUSTED_EVENTS = frozenset({"push", "schedule", "workflow_dispatch"})
+
+# Manifests of 50,000 models have 500 MB and compress to a tenth.
+MAX_ARCHIVE = 1024**3
+MAX_UNPACKED = 4 * 1024**3
+
+
+class Rest(Protocol):
+    """What this store needs of the REST API; paths are below the repository."""
+
+    def get(self, path: str, **parameters: str | int) -> Any: ...
+
+    def items(self, path: str, key: str, **parameters: str | int) -> Iterator[Any]: ...
+
+    def download(self, path: str, to: Path, *, limit: int) -> str:
+        """Save a file and return its SHA-256 in hex."""
+        ...
+
+
+class _Run(msgspec.Struct, frozen=True):
+    """`workflow_run` of an artifact. A run of a fork has another head repository."""
+
+    id: int
+    repository_id: int
+    head_repository_id: int
+    head_branch: str
+    head_sha: str
+
+
+class _Artifact(msgspec.Struct, frozen=True):
+    """An artifact as the REST API lists it, newest first."""
+
+    id: int
+    name: str
+    expired: bool
+    size_in_bytes: int
+    workflow_run: _Run | None = None
+    digest: str | None = None
+    created_at: str | None = None
 
 
 class ArtifactStore:
-    """The artifacts of `project`. `outbox` is where a bundle waits for its upload, if anywhere."""
+    """The artifacts of `project` that runs on `branch` have published.
 
-    def __init__(self, project: str, outbox: Path | None) -> None:
-        self._outbox = outbox
+    `outbox` is where a bundle waits for its upload, `rest` reads; each is None where there is no
+    workflow run.
+    """
+
+    def __init__(
+        self, project: str, *, branch: str, outbox: Path | None, rest: Rest | None, log: Log
+    ) -> None:
         self.artifact_name = f"ci-defer-state-{project}"
+        self._branch = branch
+        self._outbox = outbox
+        self._rest = rest
+        self._log = log
+        self._by_commit: dict[str, list[_Artifact]] = {}
 
     @property
     def location(self) -> str:
         return f"artifact {self.artifact_name}"
 
-    def commits(self) -> frozenset[str]:
-        raise NotAvailableYet(
-            "Reading the production state from workflow artifacts (state: artifact)",
-            "Set state to a directory that both workflows can reach.",
-        )
+    def commits(self) -> Iterator[str]:
+        """The commits with a trusted artifact, newest first; a page is read when it is reached."""
+        listing = self._reader().items("actions/artifacts", "artifacts", name=self.artifact_name)
+        for entry in listing:
+            artifact = self._trusted(entry)
+            if artifact and artifact.workflow_run:
+                commit = artifact.workflow_run.head_sha
+                self._by_commit.setdefault(commit, []).append(artifact)
+                yield commit
 
     def get(self, commit: str, to: Path, *, project_name: str) -> Bundle:
-        del commit, to, project_name
-        raise AssertionError("commits() lists none")
+        """The newest sound artifact of the commit. Raises InvalidBundle when none is."""
+        reasons = []
+        for artifact in self._by_commit.get(commit, []):
+            with tempfile.TemporaryDirectory(prefix="ci-defer-") as directory:
+                folder = Path(directory)
+                try:
+                    self._fetch(artifact, folder / "archive.zip", folder)
+                    bundle = unpack(folder, project_name=project_name)
+                    _check_commit(bundle, commit)
+                except CiDeferError as error:
+                    reasons.append(self._passed_over(artifact.id, error.message))
+                    continue
+                # Moved into place only when all is well.
+                (folder / "archive.zip").unlink()
+                shutil.copytree(folder, to, dirs_exist_ok=True)
+                return unpack(to, project_name=project_name)
+        raise InvalidBundle(f"No artifact of commit {commit[:12]} can be used: {reasons[-1]}")
 
     def put(self, bundle: Bundle) -> str:
         """Copy the bundle for the upload step, and return the path of the copy."""
         if self._outbox is None:
             raise ConfigurationError(
-                "Only a workflow run can publish to artifacts (state: artifact).",
-                "Set state to a directory, for example --state ../production-state.",
+                "Only a workflow run can publish to artifacts (state: artifact).", LOCAL_HINT
             )
         folder = tempfile.mkdtemp(prefix=f"{self.artifact_name}-", dir=self._outbox)
         shutil.copytree(bundle.directory, folder, dirs_exist_ok=True)
         return folder
+
+    def _reader(self) -> Rest:
+        if self._rest is None:
+            raise ConfigurationError(
+                "Artifacts (state: artifact) can only be read in a workflow run.", LOCAL_HINT
+            )
+        return self._rest
+
+    def _trusted(self, entry: Any) -> _Artifact | None:
+        """The artifact, unless it cannot be one of production; then the log says why."""
+        try:
+            artifact = msgspec.convert(entry, _Artifact)
+        except msgspec.ValidationError as error:
+            self._log.info(f"An artifact that GitHub lists is passed over: {error}.")
+            return None
+        if artifact.name != self.artifact_name:
+            return None
+        run = artifact.workflow_run
+        if artifact.expired:
+            self._passed_over(artifact.id, "it has expired")
+        elif run is None:
+            self._passed_over(artifact.id, "its workflow run is gone")
+        elif run.head_repository_id != run.repository_id:
+            self._passed_over(artifact.id, "its run belongs to a fork")
+        elif run.head_branch != self._branch:
+            self._passed_over(
+                artifact.id, f"its run is of branch {run.head_branch!r}, not of {self._branch!r}"
+            )
+        else:
+            return artifact
+        return None
+
+    def _passed_over(self, artifact_id: int, reason: str) -> str:
+        self._log.info(f"Artifact {artifact_id} is passed over: {reason}.")
+        return reason
+
+    def _fetch(self, artifact: _Artifact, archive: Path, to: Path) -> None:
+        """Download and unpack; the event of its run is asked for here, once for each candidate."""
+        rest = self._reader()
+        if artifact.workflow_run is None or artifact.size_in_bytes > MAX_ARCHIVE:
+            raise InvalidBundle(f"it has {artifact.size_in_bytes:,} bytes")
+        event = rest.get(f"actions/runs/{artifact.workflow_run.id}").get("event")
+        if event not in TRUSTED_EVENTS:
+            raise InvalidBundle(f"its run was started by {event!r}")
+        sha256 = rest.download(f"actions/artifacts/{artifact.id}/zip", archive, limit=MAX_ARCHIVE)
+        # Absent on artifacts of older upload actions.
+        if artifact.digest and artifact.digest != f"sha256:{sha256}":
+            raise InvalidBundle("its digest is not the one that GitHub lists")
+        extract(archive, to, names={*FILES, STATE}, limit=MAX_UNPACKED)
+
+
+LOCAL_HINT = "Set state to a directory, for example --state ../production-state."
+
+
+def _check_commit(bundle: Bundle, commit: str) -> None:
+    if bundle.provenance is None:
+        raise InvalidBundle(f"it has no {STATE}")
+    if bundle.provenance.origin.commit != commit:
+        raise InvalidBundle(
+            f"it says that it is of commit {bundle.provenance.origin.commit[:12]!r}"
+        )

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from ci_defer.bundle import (
@@ -42,18 +43,16 @@ class DirectoryStore:
     def location(self) -> str:
         return str(self._project)
 
-    def commits(self) -> frozenset[str]:
-        """The commits whose state.json exists."""
+    def commits(self) -> Iterator[str]:
+        """The commits whose state.json exists, in no order."""
         if self._root.exists() and not self._root.is_dir():
             raise ConfigurationError(f"state: {self._root} is not a directory.")
         try:
-            return frozenset(
-                entry.name
-                for entry in self._project.iterdir()
-                if COMMIT.fullmatch(entry.name) and (entry / STATE).is_file()
-            )
+            for entry in self._project.iterdir():
+                if COMMIT.fullmatch(entry.name) and (entry / STATE).is_file():
+                    yield entry.name
         except FileNotFoundError:
-            return frozenset()
+            return
         except OSError as error:
             raise CiDeferError(
                 f"The store {self._project} cannot be read: {error.strerror}.",

@@ -1,0 +1,93 @@
+"""Parsing the base commit again: the state of a pull request when nothing was published for it.
+
+`git worktree` of the base commit, and dbt's parse of it: with the target of this run for
+`--state`, with production's for `--defer-state`. The worktree is always removed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ci_defer.bundle import MANIFEST, Bundle
+from ci_defer.dbt import Engine, Invocation
+from ci_defer.errors import ConfigurationError
+from ci_defer.git import Git, GitError
+from ci_defer.log import Log
+from ci_defer.manifest import read_manifest
+from ci_defer.packages import install_packages
+from ci_defer.project import Project, read_project
+
+
+class EngineFor(Protocol):
+    """Makes the engine that runs dbt on `project` for `target`, with this run's profile."""
+
+    def __call__(self, project: Project, target: str | None, /) -> Engine: ...
+
+
+def reparse(
+    base: str,
+    project: Project,
+    targets: Sequence[str | None],
+    to: Path,
+    *,
+    git: Git,
+    engine_for: EngineFor,
+    log: Log,
+    ran: Callable[[Invocation], None],
+) -> list[Bundle]:
+    """The manifests of the commit `base`, one for each of `targets`, in new folders below `to`.
+
+    `ran` is told of every dbt command. Raises ConfigurationError when the clone does not hold the
+    commit and it cannot be fetched, ProjectError when dbt cannot parse it.
+    """
+    log.info(f"Parsing the base commit {base[:12]} again, in a worktree.")
+    if git.commit(base) is None:
+        _fetch(base, git)
+    worktree = to / "worktree"
+    git.add_worktree(worktree, base)
+    try:
+        theirs = read_project(worktree / git.prefix())
+        if theirs.name != project.name:
+            raise ConfigurationError(
+                f"The base commit's dbt project is {theirs.name!r}, this one is {project.name!r}.",
+                "A renamed project has nothing in common with the old one: set if-no-state: full.",
+            )
+        install_packages(theirs, engine_for(theirs, targets[0]), log, ran)
+        return [
+            _parse(theirs, target, to / f"parsed-{number}", engine_for, ran)
+            for number, target in enumerate(targets)
+        ]
+    finally:
+        git.remove_worktree(worktree)
+
+
+def _parse(
+    project: Project,
+    target: str | None,
+    to: Path,
+    engine_for: EngineFor,
+    ran: Callable[[Invocation], None],
+) -> Bundle:
+    to.mkdir()
+    parsed = engine_for(project, target).parse()
+    ran(parsed)
+    parsed.check(
+        "parse the base commit",
+        "Publish states with ci-defer onboard, or set if-no-state to full or skip.",
+    )
+    shutil.move(project.target_path / MANIFEST, to / MANIFEST)
+    return Bundle(to, read_manifest(to / MANIFEST), None)
+
+
+def _fetch(commit: str, git: Git) -> None:
+    try:
+        git.fetch(commit)
+    except GitError as error:
+        raise ConfigurationError(
+            f"The clone does not hold the base commit {commit[:12]}, and it cannot be fetched: "
+            f"{error.message}",
+            "Set fetch-depth: 0 for actions/checkout.",
+        ) from error
