@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -36,7 +36,7 @@ STATE_SIZE_LIMIT = 64 * 1024
 class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file must be: SHA-256 of its bytes in hex, and their number."""
 
-    sha256: str
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
     size: int
 
 
@@ -58,8 +58,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """state.json. `created_at` is ISO 8601 in UTC; `files` maps file name to its record.
 
     `flags` are the dbt flags that decide what counts as modified; a flag that dbt did not
-    record is absent. A newer ci-defer may add fields: unknown ones are skipped, and only
-    another `schema_version` makes a state unreadable.
+    record is absent, and of the vars, which may hold secrets, there is only the SHA-256.
+    A newer ci-defer may add fields: unknown ones are skipped, and only another `schema_version`
+    makes a state unreadable.
     """
 
     schema_version: int
@@ -81,15 +82,18 @@ class Bundle:
     directory: Path
     manifest: Manifest
     provenance: Provenance | None
+    results: RunResults | None = None
 
+    @property
     def run_results(self) -> RunResults | None:
         """The results of production's own run, when the bundle has them.
 
         None as well when they are of a command that builds nothing: `dbt compile` and
         `dbt run-operation` write the same file.
         """
-        results = _read_results(self.directory)
-        return results if results and results.args.which in BUILDING_COMMANDS else None
+        if self.results and self.results.args.which in BUILDING_COMMANDS:
+            return self.results
+        return None
 
 
 def pack(
@@ -126,7 +130,7 @@ def pack(
         files={name: _record(to / name) for name in FILES if (to / name).is_file()},
     )
     (to / STATE).write_bytes(encode_state(provenance))
-    return Bundle(to, manifest, provenance)
+    return Bundle(to, manifest, provenance, results)
 
 
 def unpack(directory: Path, *, project_name: str) -> Bundle:
@@ -141,7 +145,9 @@ def unpack(directory: Path, *, project_name: str) -> Bundle:
         for name, record in provenance.files.items():
             verify(directory / name, record)
     manifest = _read_own_manifest(directory / MANIFEST, project_name)
-    return Bundle(directory, manifest, provenance)
+    # A file that state.json does not list was never verified.
+    listed = provenance is None or RUN_RESULTS in provenance.files
+    return Bundle(directory, manifest, provenance, _read_results(directory) if listed else None)
 
 
 def encode_state(provenance: Provenance) -> bytes:
@@ -162,7 +168,7 @@ def decode_state(path: Path) -> Provenance:
                 "Use the same version of ci-defer for onboard and defer.",
             )
         provenance = msgspec.json.decode(raw, type=Provenance)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidBundle(f"{path} is not a state.json of ci-defer: {error}.") from error
     # The names become paths: only ours may.
     if unknown := set(provenance.files) - set(FILES):
@@ -216,12 +222,16 @@ def _read_results(directory: Path) -> RunResults | None:
     return read_run_results(path) if path.is_file() else None
 
 
+def _digest(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+
+
 def _comparison_flags(results: RunResults | None) -> dict[str, Any]:
     if results is None:
         return {}
     more_unrendered = results.args.state_modified_compare_more_unrendered_values
     flags = {
-        "vars": results.args.vars or None,
+        "vars_sha256": _digest(results.args.vars) if results.args.vars else None,
         "state_modified_compare_more_unrendered_values": more_unrendered,
     }
     return {name: value for name, value in flags.items() if value is not None}

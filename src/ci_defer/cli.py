@@ -21,7 +21,7 @@ from ci_defer.errors import CiDeferError, ExitCode, NotAvailableYet
 from ci_defer.event import Event, mode_of, read_event
 from ci_defer.git import Git
 from ci_defer.onboard import onboard as run_onboard
-from ci_defer.outputs import failed_outputs, onboard_outputs, report_outputs
+from ci_defer.outputs import failed_outputs, idle_outputs, onboard_outputs, report_outputs
 from ci_defer.project import Project, read_project
 from ci_defer.reparse import EngineFor
 from ci_defer.rest import GitHubRest
@@ -71,6 +71,7 @@ def auto(session: Session, /, **values: Any) -> None:
     elif mode == "cleanup":
         # Only a schema of its own (pr-schema, refused above) leaves anything behind.
         session.runner.info("Nothing to clean up: pull requests have no schema of their own.")
+        session.runner.set_outputs(idle_outputs())
     else:
         raise NotAvailableYet(f"mode: {mode}")
 
@@ -143,6 +144,9 @@ def _guarded(session: Session) -> int:
     except CiDeferError as error:
         runner.error(str(error))
         exit_code = error.exit_code
+    except OSError as error:
+        runner.error(f"The system refused: {error}. Is the disk full, or a file not ours?")
+        exit_code = ExitCode.SERVICE
     except Exception as error:  # noqa: BLE001 - the last line of defence
         traceback.print_exc()
         runner.error(

@@ -23,10 +23,11 @@ from ci_defer.errors import (
     CiDeferError,
     DbtError,
     ExitCode,
+    InvalidBundle,
     StateNotFound,
 )
 from ci_defer.event import Event
-from ci_defer.git import Git, GitError
+from ci_defer.git import Git
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, read_manifest, read_run_results
 from ci_defer.packages import install_packages
@@ -178,8 +179,9 @@ class _Run:
     def _selection(self) -> Selection:
         settings = self.settings
         if self.found is None:
-            # Everything is new where there is no state; dbt has no state: selectors then.
-            return Selection(exclude=settings.exclude)
+            # Everything is new where there is no state, and dbt refuses state: selectors then.
+            stateless = (word for word in settings.exclude if "state:" not in word)
+            return Selection(exclude=tuple(stateless))
         return Selection(
             select=settings.select,
             exclude=settings.exclude,
@@ -211,11 +213,13 @@ class _Run:
         self.invocations.append(built)
         target_path = self.project.target_path
         results = None
-        if (target_path / RUN_RESULTS).is_file():
-            results = read_run_results(target_path / RUN_RESULTS)
-        if (target_path / MANIFEST).is_file():
-            # dbt writes it again, with the compiled SQL.
-            self.manifest = manifest = read_manifest(target_path / MANIFEST)
+        # A dbt that was killed may have died while it was writing them.
+        with contextlib.suppress(InvalidBundle) if built.interrupted else contextlib.nullcontext():
+            if (target_path / RUN_RESULTS).is_file():
+                results = read_run_results(target_path / RUN_RESULTS)
+            if (target_path / MANIFEST).is_file():
+                # dbt writes it again, with the compiled SQL.
+                self.manifest = manifest = read_manifest(target_path / MANIFEST)
         if results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
@@ -261,7 +265,7 @@ class _Run:
         """The report of what is known by now."""
         nodes = nodes or []
         production = self.found.production if self.found else None
-        production_results = production.run_results() if production else None
+        production_results = production.run_results if production else None
         deferrals = []
         if self.manifest and production:
             deferrals = findings.deferred(
@@ -279,7 +283,7 @@ class _Run:
             dbt_version=self.manifest.metadata.dbt_version if self.manifest else "",
             adapter=(self.manifest.metadata.adapter_type or "") if self.manifest else "",
             target=self.settings.target or "",
-            head_commit=self.event.head_sha or self.git.commit("HEAD") or "",
+            head_commit=self.event.head_sha or self._head(),
             base_commit=self.base,
             run_url=self.event.run_url,
             problem=problem,
@@ -315,10 +319,16 @@ class _Run:
             return []
         return findings.removed(self.manifest, self.found.compared.manifest)
 
+    def _head(self) -> str:
+        try:
+            return self.git.commit("HEAD") or ""
+        except CiDeferError:
+            return ""
+
     def _project_dir(self) -> str:
         try:
             return self.git.prefix().rstrip("/") or "."
-        except GitError:
+        except CiDeferError:
             return "."
 
 

@@ -96,11 +96,21 @@ def causes(nodes: Iterable[NodeReport]) -> list[Cause]:
     A profile that points to a database which does not exist fails dozens of nodes: that is one
     cause. Names of the node itself do not make two messages different.
     """
-    groups: dict[str, list[NodeReport]] = {}
+    groups: list[list[NodeReport]] = []
+    by_message: dict[str, list[NodeReport]] = {}
     for node in nodes:
-        if node.outcome in BAD:
-            groups.setdefault(_signature(node), []).append(node)
-    ordered = sorted(groups.values(), key=len, reverse=True)
+        if node.outcome not in BAD:
+            continue
+        # The same words are the same cause, whatever of them is also the name of a node.
+        same, alike = essence(node), _signature(node)
+        group = by_message.get(same) or by_message.get(alike)
+        if group is None:
+            group = []
+            groups.append(group)
+        group.append(node)
+        by_message.setdefault(same, group)
+        by_message.setdefault(alike, group)
+    ordered = sorted(groups, key=len, reverse=True)
     return [
         Cause(message=essence(group[0]), unique_ids=[node.unique_id for node in group])
         for group in ordered
@@ -266,7 +276,7 @@ def _signature(node: NodeReport) -> str:
     message = essence(node)
     for own in (node.relation, node.unique_id, node.path, node.name):
         if own:
-            message = message.replace(own, "…")
+            message = re.sub(rf"(?<!\w){re.escape(own)}(?!\w)", "…", message)
     return message
 
 

@@ -145,6 +145,8 @@ class Git:
                 check=False,
             )
         except FileNotFoundError:
+            if not self._directory.is_dir():
+                raise ConfigurationError(f"There is no folder {self._directory}.") from None
             raise ConfigurationError(
                 "git is not on the PATH.", "ci-defer asks it which commit this is."
             ) from None

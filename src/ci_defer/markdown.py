@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ci_defer.bundle import Bundle
-from ci_defer.dbt.output import strip_ansi
+from ci_defer.characters import clean
 from ci_defer.report import (
     BAD,
     NodeOutcome,
@@ -46,8 +46,6 @@ NODE_ICONS = {
 }
 
 PUNCTUATION = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$:])")
-# Controls (but not line feeds), and characters that reorder or hide text.
-UNSAFE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def render(report: Report) -> str:
@@ -80,15 +78,16 @@ def render_published(bundle: Bundle, location: str) -> str:
 
 def text(value: str) -> str:
     """`value` as inert inline text, on one line."""
-    line = " ".join(_clean(value).split())
+    line = " ".join(clean(value).split())
     escaped = PUNCTUATION.sub(r"\\\1", line)
     # Mentions are found after Markdown is rendered, so an escape would not stop them.
-    return escaped.replace("@", "@\u200b").replace("\\#", "\\#\u200b")
+    unlinked = escaped.replace("@", "@\u200b").replace("\\#", "\\#\u200b")
+    return re.sub(r"(GH\\-)", "\\1\u200b", unlinked, flags=re.IGNORECASE)
 
 
 def code(value: str) -> str:
     """`value` as an inline code span, on one line, also inside a table."""
-    line = " ".join(_clean(value).split()) or " "
+    line = " ".join(clean(value).split()) or " "
     fence = "`" * (_longest_run(line) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
     # A pipe ends a table cell even inside a code span, unless it is escaped.
@@ -98,7 +97,7 @@ def code(value: str) -> str:
 
 def block(value: str, language: str = "") -> str:
     """`value` as a fenced code block, cut to MAX_MESSAGE characters."""
-    content = _clean(value)
+    content = clean(value)
     if len(content) > MAX_MESSAGE:
         content = f"{content[:MAX_MESSAGE]}\n… {len(content) - MAX_MESSAGE:,} more characters"
     fence = "`" * max(3, _longest_run(content) + 1)
@@ -260,11 +259,6 @@ def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 def _folded(title: str, content: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
-
-
-def _clean(value: str) -> str:
-    unified = strip_ansi(value).replace("\r\n", "\n").replace("\r", "\n")
-    return UNSAFE.sub(" ", unified)
 
 
 def _longest_run(value: str) -> int:

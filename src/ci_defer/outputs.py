@@ -63,6 +63,11 @@ def failed_outputs() -> dict[str, str]:
     return _all({"outcome": Outcome.ERROR.value})
 
 
+def idle_outputs() -> dict[str, str]:
+    """The outputs of a run that had nothing to do."""
+    return _all({"outcome": Outcome.NO_CHANGES.value})
+
+
 def _all(known: dict[str, str]) -> dict[str, str]:
     defaults = dict.fromkeys(OUTPUTS, "")
     return {**defaults, "state-found": "false", "comment-pending": "false", **known}

@@ -6,6 +6,7 @@ only the two fields that dbt itself takes without rendering context of a run.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,14 +51,18 @@ def read_project(directory: Path, *, target_path: str | None = None) -> Project:
             f"There is no {PROJECT_FILE} in {directory}.",
             "Set project-dir to the folder of the dbt project.",
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise ConfigurationError(
             f"{file} cannot be read: {reason}.", "Run `dbt parse` there to see what dbt says of it."
         ) from error
     name = document.get("name") if isinstance(document, dict) else None
-    if not isinstance(name, str) or not name:
-        raise ConfigurationError(f"{file} has no `name`.", "Every dbt project needs one.")
+    # dbt's own rule; the name also becomes a folder of the store.
+    if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*", name):
+        raise ConfigurationError(
+            f"{file} has no `name` of letters, digits and underscores.",
+            "Every dbt project needs one.",
+        )
     return Project(
         directory,
         name,
@@ -77,7 +82,7 @@ def _declares_packages(file: Path) -> bool:
         document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         # dbt says better than we what is wrong with it.
         return True
     return isinstance(document, dict) and bool(document.get("packages"))

@@ -22,6 +22,7 @@ from ci_defer.errors import ConfigurationError
 
 # GitHub drops a summary that is larger, all of it.
 SUMMARY_LIMIT = 1024 * 1024
+CUT = b"\n\nThe rest did not fit: it is in report.json and in the log.\n"
 
 
 def environment() -> dict[str, str]:
@@ -83,7 +84,7 @@ class Runner:
             nonlocal last
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
-            last = chunk[-1:]
+            last = chunk[-1:] or last
 
         if self._on_actions:
             _write(f"::stop-commands::{token}")
@@ -105,22 +106,31 @@ class Runner:
             # A random delimiter, so that no value can end its own block and start another one.
             delimiter = f"ci_defer_{secrets.token_hex(16)}"
             lines.append(f"{name}<<{delimiter}\n{value}\n{delimiter}\n")
-        with Path(path).open("a", encoding="utf-8") as file:
+        with Path(path).open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write("".join(lines))
 
     def add_summary(self, markdown: str) -> None:
-        """Append to the step summary. Does nothing outside of GitHub Actions."""
+        """Append to the step summary, cut to what GitHub keeps. Does nothing elsewhere."""
         path = self._environ.get("GITHUB_STEP_SUMMARY", "")
         if not path:
             return
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(markdown.rstrip("\n") + "\n")
+        content = (markdown.rstrip("\n") + "\n").encode("utf-8", "backslashreplace")
+        with Path(path).open("ab") as file:
+            file.write(_cut_to_limit(content, SUMMARY_LIMIT - file.tell()))
 
     def _annotate(self, level: str, text: str) -> None:
         if self._on_actions:
             _write(f"::{level} title=ci-defer::{_escape_data(text)}")
         else:
             _write(f"{level.capitalize()}: {text}", to_stderr=level == "error")
+
+
+def _cut_to_limit(content: bytes, limit: int) -> bytes:
+    """Whole lines of `content` that fit, and a line that says so when it was cut."""
+    if len(content) <= limit:
+        return content
+    kept = content[: max(0, limit - len(CUT))]
+    return kept[: kept.rfind(b"\n") + 1] + CUT
 
 
 def _write(line: str, *, to_stderr: bool = False) -> None:

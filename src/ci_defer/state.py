@@ -75,7 +75,8 @@ def base_commit(event: Event, git: Git, history: History | None) -> str:
             "This is not a git repository with a commit.",
             "Run actions/checkout before ci-defer.",
         )
-    if event.is_merge_ref:
+    # With `ref: head.sha` the event is the same, and the head may be a merge of main itself.
+    if event.is_merge_ref and head != event.head_sha:
         parents = git.parents(head)
         if len(parents) == PARENTS_OF_A_MERGE:
             return parents[0]

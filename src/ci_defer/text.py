@@ -5,7 +5,7 @@ Pure. Made for a width of 100 columns and for a reader who has scrolled past dbt
 
 from __future__ import annotations
 
-from ci_defer.dbt.output import strip_ansi
+from ci_defer.characters import clean
 from ci_defer.report import NodeOutcome, NodeReport, Report, worst_first
 from ci_defer.wording import duration, number
 
@@ -35,8 +35,8 @@ def render(report: Report) -> str:
     lines += [report.headline, ""]
     if report.problem:
         # The headline has the first line of it already, unless dbt's nodes were all fine.
-        first, *details = report.problem.message.splitlines()
-        lines += [*([] if first == report.headline else [first]), *details]
+        message = report.problem.message.splitlines()
+        lines += message[1:] if message[:1] == [report.headline] else message
         lines += [report.problem.hint, ""]
     lines += _causes(report)
     lines += _nodes(report.nodes)
@@ -49,7 +49,7 @@ def render(report: Report) -> str:
         lines += [f"  {item.name:<{NAME_WIDTH}} {item.relation}" for item in report.deferred]
     lines += [f"Warning  {warning}" for warning in report.warnings]
     lines += ["", *_footer(report)]
-    return strip_ansi("\n".join(lines))
+    return clean("\n".join(lines))
 
 
 def _causes(report: Report) -> list[str]:

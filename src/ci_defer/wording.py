@@ -29,7 +29,7 @@ def number(count: int, noun: str) -> str:
 
 def duration(seconds: float) -> str:
     """Wall time for people: 0.4 s, 42 s, 3 min 5 s."""
-    if seconds < TENTHS_BELOW:
+    if round(seconds, 1) < TENTHS_BELOW:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -107,13 +107,14 @@ def _ours(word: str) -> str | None:
 
 def _without(words: tuple[str, ...], unknown: dict[str, bool]) -> tuple[str, ...]:
     kept: list[str] = []
-    skip_value = False
+    skip_values = False
     for word in words:
-        name, separator, _ = word.partition("=")
-        if skip_value:
-            skip_value = False
-        elif name in unknown:
-            skip_value = unknown[name] and not separator
-        else:
+        name = word.partition("=")[0]
+        if word.startswith("-"):
+            # Some take several values; dbt has no arguments of its own that could follow them.
+            skip_values = unknown.get(name, False)
+        elif skip_values:
+            continue
+        if name not in unknown:
             kept.append(word)
     return tuple(kept)

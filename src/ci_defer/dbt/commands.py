@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ci_defer.characters import strip_ansi
 from ci_defer.dbt import Invocation, Plan, Selection, arguments, process
-from ci_defer.dbt.output import listed_ids, strip_ansi
+from ci_defer.dbt.output import listed_ids
 from ci_defer.errors import Cancelled, DbtNotFound
 from ci_defer.log import Console
 
@@ -37,7 +38,10 @@ class DbtSettings:
 
 
 class CommandEngine:
-    """Runs `dbt` as a child process. `search_path` is a PATH; the environment's when None."""
+    """Runs `dbt` as a child process. `search_path` is a PATH; the environment's when None.
+
+    --write-json goes with every command: we read the artifacts, whatever the environment says.
+    """
 
     def __init__(
         self,
@@ -58,7 +62,8 @@ class CommandEngine:
         return self._run("deps").invocation
 
     def parse(self) -> Invocation:
-        return self._run("parse", *arguments.for_parse(self._settings.arguments)).invocation
+        own = arguments.for_parse(self._settings.arguments)
+        return self._run("parse", *own, "--write-json").invocation
 
     def plan(self, selection: Selection) -> Plan:
         ran = self._run(
@@ -67,7 +72,7 @@ class CommandEngine:
             *("--output", "json", "--output-keys", "unique_id"),
             *arguments.for_plan(self._settings.arguments),
             # Last, so that they win: the listing is read by us, a line of JSON for each node.
-            *("--quiet", "--log-format", "text"),
+            *("--quiet", "--log-format", "text", "--write-json"),
             keep_output=True,
         )
         selected = () if ran.invocation.exit_code else listed_ids(ran.output)
@@ -75,7 +80,6 @@ class CommandEngine:
 
     def build(self, selection: Selection) -> Invocation:
         own = self._settings.arguments
-        # We read run_results.json, whatever the environment says.
         return self._run("build", *_selecting(selection), *own, "--write-json").invocation
 
     def _run(self, command: str, *flags: str, keep_output: bool = False) -> _Ran:
@@ -90,19 +94,23 @@ class CommandEngine:
         if command != "deps":
             command_line += ["--target-path", str(settings.target_path)]
         command_line += flags
-        program = shutil.which("dbt", path=self._search_path)
-        if program is None:
-            raise DbtNotFound("There is no dbt on the PATH.", INSTALL_HINT)
+        program = self._find_program()
         self._console.info(f"+ {shlex.join(command_line)}")
         with self._console.passthrough() as write:
-            ended = process.run(
-                [program, *command_line[1:]],
-                cwd=settings.working_directory,
-                environ=self._environ,
-                interrupts=self._interrupts,
-                write=None if keep_output else write,
-                keep_lines=None if keep_output else process.TAIL_LINES,
-            )
+            try:
+                ended = process.run(
+                    [program, *command_line[1:]],
+                    cwd=settings.working_directory,
+                    environ=self._environ,
+                    interrupts=self._interrupts,
+                    write=None if keep_output else write,
+                    keep_lines=None if keep_output else process.TAIL_LINES,
+                )
+            except OSError as error:
+                # A moved environment, a script without its interpreter, another architecture.
+                raise DbtNotFound(
+                    f"{program} cannot be started: {error.strerror}.", INSTALL_HINT
+                ) from error
             if keep_output and ended.exit_code:
                 write("".join(f"{line}\n" for line in ended.output).encode())
         if ended.exit_code in NOT_FOUND:
@@ -112,6 +120,13 @@ class CommandEngine:
             tuple(command_line), ended.exit_code, ended.seconds, tail, ended.interrupted
         )
         return _Ran(invocation, ended.output)
+
+    def _find_program(self) -> str:
+        program = shutil.which("dbt", path=self._search_path)
+        if program is None:
+            raise DbtNotFound("There is no dbt on the PATH.", INSTALL_HINT)
+        # The PATH may be relative, and dbt runs in another directory.
+        return str(Path(program).absolute())
 
 
 INSTALL_HINT = (

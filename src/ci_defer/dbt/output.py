@@ -10,8 +10,6 @@ import json
 import re
 from collections.abc import Iterable
 
-# ECMA-48 control sequences: colours, cursor movements, window titles.
-ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 # dbt Core: "02:52:31  Encountered an error:"; 1.12 puts "[ERROR]: " in between.
 TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d(?:\.\d+)?\s+")
 ERROR_HEADING = re.compile(r"Encountered an error:?\s*$")
@@ -20,11 +18,6 @@ TRACEBACK = re.compile(r"^(?:Traceback \(most recent call last\):|\s+File \".*\"
 
 # Enough for every message of dbt that was seen, and short enough for an annotation.
 MESSAGE_LINES = 30
-
-
-def strip_ansi(text: str) -> str:
-    """`text` without terminal control sequences."""
-    return ANSI.sub("", text)
 
 
 def listed_ids(lines: Iterable[str]) -> tuple[str, ...]:
@@ -40,7 +33,7 @@ def listed_ids(lines: Iterable[str]) -> tuple[str, ...]:
             continue
         try:
             entry = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and isinstance(entry.get("unique_id"), str):
             found.append(entry["unique_id"])

@@ -25,6 +25,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # from the second signal on there is hardly time left to write the report.
 GRACE_SECONDS = 1.0
 
+# What dbt gets to cancel its queries when nobody is in a hurry.
+PATIENCE_SECONDS = 10.0
+
 TAIL_LINES = 400
 READ_SIZE = 64 * 1024
 
@@ -48,6 +51,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.received = 0
+        self._passed_on = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     @contextlib.contextmanager
@@ -62,7 +66,7 @@ class Interrupts:
     def attach(self, process: subprocess.Popen[bytes]) -> None:
         """From now on signals go to `process`; one that came while it started goes at once."""
         self._process = process
-        if self.received:
+        if self.received > self._passed_on:
             self._forward()
 
     def detach(self) -> None:
@@ -76,6 +80,7 @@ class Interrupts:
     def _forward(self) -> None:
         if self._process is None:
             return
+        self._passed_on = self.received
         if self.received == 1:
             _signal_group(self._process, signal.SIGINT)
         else:
@@ -120,13 +125,12 @@ def run(
     interrupts.attach(process)
     try:
         # stdout=PIPE makes it one.
-        lines = _pass_through(cast("IO[bytes]", process.stdout), write, keep_lines)
+        with cast("IO[bytes]", process.stdout) as output:
+            lines = _pass_through(output, write, keep_lines)
         exit_code = process.wait()
     finally:
         interrupts.detach()
-        if process.poll() is None:
-            # Only a failure of ours gets here, such as a closed log: leave no query behind.
-            _signal_group(process, signal.SIGINT)
+        _end(process)
     return Ended(exit_code, time.monotonic() - started, lines, interrupts.received > 0)
 
 
@@ -144,6 +148,17 @@ def _pass_through(
     if rest:
         lines.append(rest.decode("utf-8", "replace"))
     return tuple(lines)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing behind when we fail ourselves, for example because the log was closed."""
+    if process.poll() is None:
+        _signal_group(process, signal.SIGINT)
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            _signal_group(process, signal.SIGKILL)
+            process.wait()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -10,6 +10,7 @@ Owns that layout. Knows nothing of git, and nothing of what a bundle means.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -136,9 +137,13 @@ def _write_atomically(target: Path, source: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make a rename survive a crash of the machine."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make a rename survive a crash of the machine, where the file system can do that.
+
+    It has happened by now, so a file system that cannot is no reason to report a failure.
+    """
+    with contextlib.suppress(OSError):
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

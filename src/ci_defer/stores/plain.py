@@ -12,6 +12,9 @@ from pathlib import Path
 from ci_defer.bundle import FILES, MANIFEST, STATE, Bundle, unpack
 from ci_defer.errors import InvalidBundle
 
+# Stores that are named by a word: a folder of that name is ./artifact.
+RESERVED = frozenset({"artifact", "altimate"})
+
 
 class PlainState:
     """The artifacts in the directory, or the manifest in the file, at `path`."""
@@ -43,6 +46,8 @@ class PlainState:
 
 def find_plain_state(uri: str) -> PlainState | None:
     """The plain state at `uri`, or None when there is none and `uri` must be a store."""
+    if uri in RESERVED:
+        return None
     path = Path(uri).resolve()
     if path.is_file() or (path / MANIFEST).is_file():
         return PlainState(path)

@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci_defer.bundle import (
+    STATE_SIZE_LIMIT,
+    Bundle,
+    Origin,
+    decode_state,
+    encode_state,
+    pack,
+    unpack,
+)
+from ci_defer.errors import InvalidBundle
+from tests.samples import (
+    COMMIT,
+    CREATED_AT,
+    PROJECT,
+    content,
+    manifest,
+    node,
+    packed,
+    run_results,
+    write_artifacts,
+)
+
+
+def pack_from(artifacts: Path, to: Path, *, target: str | None = None) -> Bundle:
+    to.mkdir()
+    return pack(
+        artifacts,
+        to,
+        project="key",
+        project_name=PROJECT,
+        origin=Origin(commit=COMMIT, branch="main", repository="o/r", run_id="7"),
+        created_at=CREATED_AT,
+        target=target,
+    )
+
+
+def rewritten(bundle: Bundle, **changes: Any) -> Path:
+    """The bundle with other values in its state.json; a value of None takes the field away."""
+    file = bundle.directory / "state.json"
+    state = {**json.loads(file.read_bytes()), **changes}
+    file.write_text(json.dumps({key: value for key, value in state.items() if value is not None}))
+    return bundle.directory
+
+
+def test_pack__copies_the_artifacts_and_says_where_they_are_from(tmp_path: Path) -> None:
+    artifacts = write_artifacts(
+        tmp_path / "target",
+        manifest=manifest([node("model.shop.a")]),
+        run_results=run_results(
+            vars={"day": 1}, state_modified_compare_more_unrendered_values=True
+        ),
+        catalog={},
+        partial_parse="not one of ours",
+    )
+    bundle = pack_from(artifacts, tmp_path / "to")
+    assert bundle.provenance
+    assert content(tmp_path / "to") == {
+        name: (artifacts / name).read_bytes()
+        for name in ("manifest.json", "run_results.json", "catalog.json")
+    } | {"state.json": encode_state(bundle.provenance)}
+    said = json.loads(encode_state(bundle.provenance))
+    assert set(said.pop("files")) == {"manifest.json", "run_results.json", "catalog.json"}
+    assert said == {
+        "schema_version": 1,
+        "project": "key",
+        "project_name": PROJECT,
+        "origin": {
+            "commit": COMMIT,
+            "branch": "main",
+            "repository": "o/r",
+            "run_id": "7",
+            "run_attempt": "",
+        },
+        "created_at": CREATED_AT,
+        "dbt_version": "1.11.0",
+        "adapter": "duckdb",
+        "target": "prod",
+        "flags": {
+            "vars_sha256": hashlib.sha256(b'{"day":1}').hexdigest(),
+            "state_modified_compare_more_unrendered_values": True,
+        },
+    }
+
+
+@pytest.mark.parametrize(("told", "expected"), [(None, "prod"), ("live", "live")])
+def test_pack__target_is_the_one_we_were_told_else_what_dbt_recorded(
+    tmp_path: Path, told: str | None, expected: str
+) -> None:
+    artifacts = write_artifacts(tmp_path / "target", manifest=manifest(), run_results=run_results())
+    provenance = pack_from(artifacts, tmp_path / "to", target=told).provenance
+    assert provenance
+    assert provenance.target == expected
+
+
+def test_unpack__opens_what_pack_made(tmp_path: Path) -> None:
+    bundle = packed(tmp_path, "a", "b")
+    assert unpack(bundle.directory, project_name=PROJECT) == bundle
+
+
+def test_unpack__takes_a_manifest_from_elsewhere_without_provenance(tmp_path: Path) -> None:
+    write_artifacts(tmp_path, manifest=manifest([node("model.shop.a")]))
+    bundle = unpack(tmp_path, project_name=PROJECT)
+    assert bundle.provenance is None
+    assert bundle.run_results is None
+    assert list(bundle.manifest.nodes) == ["model.shop.a"]
+
+
+def test_unpack__skips_fields_of_a_newer_ci_defer(tmp_path: Path) -> None:
+    bundle = packed(tmp_path, "a")
+    assert unpack(rewritten(bundle, compare={"x": 1}), project_name=PROJECT) == bundle
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [("build", True), ("run", True), ("compile", False), ("run-operation", False)],
+)
+def test_run_results__only_of_a_command_that_builds(
+    tmp_path: Path, which: str, found: bool
+) -> None:
+    write_artifacts(tmp_path, manifest=manifest(), run_results=run_results(which=which))
+    results = unpack(tmp_path, project_name=PROJECT).run_results
+    assert (results is not None) == found
+
+
+WHOLE = json.dumps(manifest([node("model.shop.a")]))
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        ({}, "There is no"),
+        ({"manifest": WHOLE[:200]}, "truncated or not JSON"),
+        ({"manifest": "no"}, "truncated or not JSON"),
+        ({"manifest": manifest(version=10)}, "schema version 10"),
+        ({"manifest": manifest(project="other")}, "belongs to the dbt project 'other'"),
+        ({"manifest": WHOLE, "run_results": '{"metadata"'}, "run_results.json is truncated"),
+        ({"manifest": WHOLE, "run_results": manifest()}, "not a run-results"),
+    ],
+)
+def test_pack__refuses_artifacts(tmp_path: Path, documents: dict[str, Any], expected: str) -> None:
+    artifacts = write_artifacts(tmp_path / "target", **documents)
+    with pytest.raises(InvalidBundle) as caught:
+        pack_from(artifacts, tmp_path / "to")
+    assert expected in caught.value.message
+    assert "\n" not in str(caught.value)
+
+
+def test_pack__never_writes_a_state_that_it_would_refuse_to_read(tmp_path: Path) -> None:
+    artifacts = write_artifacts(
+        tmp_path / "target",
+        manifest=manifest(),
+        run_results=run_results(vars={"ids": "x" * STATE_SIZE_LIMIT}),
+    )
+    try:
+        bundle = pack_from(artifacts, tmp_path / "to")
+    except InvalidBundle:
+        return
+    assert unpack(bundle.directory, project_name=PROJECT) == bundle
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "run_results.json"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_unpack__refuses_a_file_that_is_not_the_published_one(
+    tmp_path: Path, name: str, damage: str
+) -> None:
+    directory = packed(tmp_path, "a").directory
+    raw = (directory / name).read_bytes()
+    if damage == "gone":
+        (directory / name).unlink()
+    else:
+        damaged = raw[:-1] if damage == "cut" else raw.replace(b"1.11.0", b"1.11.1")
+        (directory / name).write_bytes(damaged)
+    with pytest.raises(InvalidBundle, match=name):
+        unpack(directory, project_name=PROJECT)
+
+
+def test_unpack__does_not_use_a_file_that_was_not_published_with_the_others(tmp_path: Path) -> None:
+    # "A bundle is read only after all of it verified."
+    artifacts = write_artifacts(tmp_path / "target", manifest=manifest())
+    bundle = pack_from(artifacts, tmp_path / "to")
+    write_artifacts(bundle.directory, run_results=run_results({"model.shop.a": "success"}))
+    try:
+        opened = unpack(bundle.directory, project_name=PROJECT)
+    except InvalidBundle:
+        return
+    assert opened.run_results is None
+
+
+def test_unpack__refuses_another_project(tmp_path: Path) -> None:
+    with pytest.raises(InvalidBundle, match="belongs to the dbt project 'other', not to 'shop'"):
+        unpack(packed(tmp_path, "a", project="other").directory, project_name=PROJECT)
+
+
+RECORD = {"sha256": "0" * 64, "size": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"schema_version": 2}, "state schema version 2; this ci-defer reads 1"),
+        ({"schema_version": None}, "not a state.json"),
+        ({"origin": None}, "not a state.json"),
+        ({"files": {}}, "names no manifest.json"),
+        ({"files": {"manifest.json": RECORD, "../evil": RECORD}}, "names files that no bundle"),
+        ({"files": {"manifest.json": RECORD, "/etc/passwd": RECORD}}, "names files that no bundle"),
+        ({"files": {"manifest.json": RECORD, "state.json": RECORD}}, "names files that no bundle"),
+        ({"files": {"manifest.json": {"sha256": "../../x", "size": 1}}}, "state.json"),
+        ({"files": {"manifest.json": {"sha256": "\0", "size": 1}}}, "state.json"),
+        ({"files": {"manifest.json": {**RECORD, "mode": 7}}}, "not a state.json"),
+    ],
+)
+def test_decode_state__refuses_what_is_hostile(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    directory = rewritten(packed(tmp_path, "a"), **changes)
+    with pytest.raises(InvalidBundle) as caught:
+        decode_state(directory / "state.json")
+    assert expected in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"", "not a state.json"),
+        (b"[]", "not a state.json"),
+        (b'{"schema_version": 1', "not a state.json"),
+        (b'{"schema_version": "1"}', "not a state.json"),
+        (b'{"schema_version": 1, "flags": ' + b"[" * 60_000, "not a state.json"),
+        (b"\xff\xfe", "not a state.json"),
+        (b" " * (STATE_SIZE_LIMIT + 1), "larger than 65,536 bytes"),
+    ],
+    ids=["empty", "list", "truncated", "version is text", "nested", "not UTF-8", "too large"],
+)
+def test_decode_state__refuses_what_is_not_one(tmp_path: Path, raw: bytes, expected: str) -> None:
+    (tmp_path / "state.json").write_bytes(raw)
+    with pytest.raises(InvalidBundle) as caught:
+        decode_state(tmp_path / "state.json")
+    assert expected in caught.value.message

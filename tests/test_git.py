@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ci_defer.errors import ConfigurationError
+from ci_defer.git import Git, GitError
+from tests.samples import Repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "repository")
+
+
+def test_commit__is_the_full_id_or_none(repository: Repository) -> None:
+    first = repository.commit("one")
+    git = repository.git
+    assert (git.commit("HEAD"), git.commit(first), git.commit("main")) == (first, first, first)
+    # A tree is no commit, and what looks like an option is a name like any other.
+    names = ["nothing", "", "HEAD^{tree}", "0" * 40, "--all", "-h", "main..main", "a b"]
+    assert [git.commit(name) for name in names] == [None] * len(names)
+
+
+def test_commit__of_an_annotated_tag_is_the_commit(repository: Repository) -> None:
+    first = repository.commit("one")
+    repository.run("tag", "--annotate", "--message", "v1", "v1")
+    assert repository.git.commit("v1") == first
+
+
+def test_commit__is_none_where_there_is_no_commit_or_no_repository(
+    repository: Repository, tmp_path: Path
+) -> None:
+    assert repository.git.commit("HEAD") is None
+    (tmp_path / "plain").mkdir()
+    assert Git(tmp_path / "plain", repository.environ).commit("HEAD") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["feature/x", "-", "caf\u00e9", "a'b;$(x)", "@", "dependabot/npm_and_yarn/a-1.0", "%s"]
+)
+def test_branch_names__are_taken_as_they_are(repository: Repository, name: str) -> None:
+    repository.commit("one")
+    # `git switch` would take some of them for something else.
+    repository.run("update-ref", f"refs/heads/{name}", "HEAD")
+    repository.run("symbolic-ref", "HEAD", f"refs/heads/{name}")
+    head = repository.commit("two")
+    git = repository.git
+    assert git.branch() == name
+    assert git.commit(f"refs/heads/{name}") == head
+    assert git.merge_base(f"refs/heads/{name}", "main") == git.commit("main")
+
+
+def test_branch__of_a_detached_head_is_empty(repository: Repository) -> None:
+    repository.run("checkout", "--quiet", "--detach", repository.commit("one"))
+    assert repository.git.branch() == ""
+
+
+def test_parents__are_found_in_a_shallow_clone_of_the_merge_commit(
+    repository: Repository, tmp_path: Path
+) -> None:
+    repository.commit("one")
+    repository.branch("feature")
+    head = repository.commit("two")
+    repository.run("switch", "--quiet", "main")
+    base = repository.commit("three")
+    repository.branch("merge")
+    merge = repository.merge("feature")
+    clone = repository.checked_out(tmp_path / "clone", "merge")
+    assert clone.git.is_shallow()
+    assert clone.git.commit("HEAD") == merge
+    assert clone.git.commit(base) is None
+    assert clone.git.parents(merge) == [base, head]
+
+
+def test_parents__of_the_first_commit_are_none(repository: Repository) -> None:
+    assert repository.git.parents(repository.commit("one")) == []
+
+
+def test_parents__are_not_read_from_the_message(repository: Repository) -> None:
+    first = repository.commit("one")
+    repository.run("commit", "--quiet", "--allow-empty", "--message", f"x\n\nparent {'0' * 40}")
+    assert repository.git.parents("HEAD") == [first]
+
+
+def test_parents__of_a_signed_commit(repository: Repository) -> None:
+    first = repository.commit("one")
+    raw = repository.run("cat-file", "commit", "HEAD").partition("\n\n")[0]
+    signed = f"{raw}\nparent {first}\ngpgsig -----BEGIN\n \n parent fake\n -----END\n\nsigned\n"
+    (repository.path / "raw").write_text(signed)
+    commit = repository.run("hash-object", "-t", "commit", "-w", "--literally", "raw")
+    assert repository.git.parents(commit) == [first]
+
+
+def test_merge_base__is_where_the_branch_left(repository: Repository) -> None:
+    left = repository.commit("one")
+    repository.branch("feature")
+    repository.commit("two")
+    repository.run("switch", "--quiet", "main")
+    repository.commit("three")
+    assert repository.git.merge_base("feature", "main") == left
+    repository.run("switch", "--quiet", "--orphan", "alone")
+    repository.commit("four")
+    assert repository.git.merge_base("alone", "main") is None
+    assert repository.git.merge_base("alone", "nothing") is None
+
+
+def test_first_parents__follows_merges_on_their_first_side_only(repository: Repository) -> None:
+    one = repository.commit("one")
+    repository.branch("feature")
+    repository.commit("side")
+    repository.run("switch", "--quiet", "main")
+    two = repository.commit("two")
+    merge = repository.merge("feature")
+    assert repository.git.first_parents(merge, 10) == [merge, two, one]
+    assert repository.git.first_parents(merge, 2) == [merge, two]
+
+
+def test_default_branch__is_what_the_clone_knows(repository: Repository, tmp_path: Path) -> None:
+    repository.commit("one")
+    assert repository.git.default_branch() is None
+    assert repository.clone(tmp_path / "clone").git.default_branch() == "origin/main"
+
+
+def test_prefix__is_the_folder_from_the_top(repository: Repository) -> None:
+    (repository.path / "a folder" / "dbt").mkdir(parents=True)
+    inner = Git(repository.path / "a folder" / "dbt", repository.environ)
+    assert (repository.git.prefix(), inner.prefix()) == ("", "a folder/dbt/")
+
+
+def test_commit_all__makes_a_repository_and_a_commit(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    # No identity and a signing key that is not there: neither may matter.
+    config = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "commit.gpgsign"}
+    environ = {**Repository(tmp_path / "other").environ, **config, "GIT_CONFIG_VALUE_0": "true"}
+    git = Git(tmp_path, environ)
+    git.create("trunk")
+    (tmp_path / "other").rename(tmp_path.parent / f"{tmp_path.name}-other")
+    first = git.commit_all("first", author="Ada", email="ada@example.com")
+    git.switch_to_new("next")
+    (tmp_path / "file").write_text("y")
+    second = git.commit_all("second", author="Ada", email="ada@example.com")
+    assert git.first_parents("HEAD", 5) == [second, first]
+    assert (git.branch(), git.commit("trunk")) == ("next", first)
+    assert "file | 2 +-" in git.changes(first, second)
+
+
+def test_a_failing_command__says_which_one_and_what_git_said(tmp_path: Path) -> None:
+    environ = Repository(tmp_path / "repository").environ
+    (tmp_path / "plain").mkdir()
+    with pytest.raises(GitError, match=r"^git rev-parse failed: fatal: not a git repository"):
+        Git(tmp_path / "plain", environ).prefix()
+
+
+def test_without_git__says_so(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="git is not on the PATH"):
+        Git(tmp_path, {"PATH": str(tmp_path)}).prefix()

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ci_defer.bundle import Origin
+from ci_defer.dbt.commands import CommandEngine, DbtSettings
+from ci_defer.dbt.process import Interrupts
+from ci_defer.errors import CiDeferError, ConfigurationError, DbtError, InvalidBundle, ProjectError
+from ci_defer.event import Event
+from ci_defer.git import Git
+from ci_defer.onboard import Published, onboard
+from ci_defer.project import Project
+from ci_defer.stores.directory import DirectoryStore
+from tests.samples import (
+    PROJECT,
+    FakeDbt,
+    Log,
+    Repository,
+    content,
+    manifest,
+    node,
+    run_results,
+    write_artifacts,
+)
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+@dataclass
+class Place:
+    """A dbt project in a repository, a store, and a program dbt."""
+
+    tmp_path: Path
+
+    def __post_init__(self) -> None:
+        self.repository = Repository(self.tmp_path / "repository")
+        (self.repository.path / ".gitignore").write_text("target/\n")
+        self.commit = self.repository.commit("dbt_project.yml")
+        self.target = self.repository.path / "target"
+        self.store = DirectoryStore(self.tmp_path / "store", PROJECT)
+        self.dbt = FakeDbt(self.tmp_path / "bin")
+        self.log = Log()
+
+    def onboard(self, *, target: str | None = None, event: Event | None = None) -> Published:
+        project = Project(
+            self.repository.path, PROJECT, self.target, self.repository.path / "dbt_packages"
+        )
+        environ = {**self.repository.environ, "PATH": self.dbt.path}
+        return onboard(
+            project,
+            self.store,
+            key=PROJECT,
+            target=target,
+            event=event or Event(),
+            git=Git(project.directory, environ),
+            engine=CommandEngine(
+                DbtSettings(
+                    project_dir=project.directory,
+                    target_path=project.target_path,
+                    working_directory=project.directory,
+                    target=target,
+                ),
+                environ=environ,
+                console=self.log,
+                interrupts=Interrupts(),
+            ),
+            log=self.log,
+            now=lambda: NOW,
+        )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_onboard__publishes_the_artifacts_of_this_commit(place: Place, tmp_path: Path) -> None:
+    write_artifacts(
+        place.target, manifest=manifest([node("model.shop.a")]), run_results=run_results()
+    )
+    event = Event(ref_name="trunk", repository="o/r", run_id="7", run_attempt="2")
+    published = place.onboard(event=event)
+    (tmp_path / "to").mkdir()
+    bundle = place.store.get(place.commit, tmp_path / "to", project_name=PROJECT)
+    assert bundle.provenance
+    assert bundle.provenance.origin == Origin(
+        commit=place.commit, branch="trunk", repository="o/r", run_id="7", run_attempt="2"
+    )
+    assert bundle.provenance.created_at == "2026-01-02T03:04:05+00:00"
+    assert (published.commit, published.location) == (
+        place.commit,
+        f"{place.store.location}/{place.commit}",
+    )
+    assert place.dbt.calls == []
+
+
+def test_onboard__outside_of_a_workflow_asks_git_for_the_branch(
+    place: Place, tmp_path: Path
+) -> None:
+    write_artifacts(place.target, manifest=manifest())
+    provenance = place.onboard().bundle.provenance
+    assert provenance
+    assert provenance.origin.branch == "main"
+
+
+def test_onboard__without_a_manifest_parses_for_the_target_and_says_so(place: Place) -> None:
+    place.dbt.parses(manifest([node("model.shop.a")]))
+    published = place.onboard(target="live")
+    assert published.bundle.provenance
+    assert published.bundle.provenance.target == "live"
+    assert [argv[0] for argv in place.dbt.calls] == ["parse"]
+    assert "parsing the project for target live" in place.log.lines[0]
+
+
+WHOLE = json.dumps(manifest([node("model.shop.a")]))
+
+
+@pytest.mark.parametrize(
+    ("documents", "expected"),
+    [
+        ({}, "There is no .*manifest.json"),
+        ({"manifest": "no"}, "truncated or not JSON"),
+        ({"manifest": WHOLE[:-30]}, "truncated or not JSON"),
+        ({"manifest": manifest(version=13)}, "schema version 13"),
+        ({"manifest": manifest(project="other")}, "belongs to the dbt project 'other'"),
+        ({"manifest": WHOLE, "run_results": run_results() | {"metadata": {}}}, "not a run-results"),
+        ({"manifest": WHOLE, "run_results": '{"results": ['}, r"run_results\.json is truncated"),
+    ],
+)
+def test_onboard__refuses_and_leaves_the_store_untouched(
+    place: Place, documents: dict[str, Any], expected: str
+) -> None:
+    write_artifacts(place.target, manifest=manifest([node("model.shop.old")]))
+    place.onboard()
+    before = content(place.tmp_path / "store")
+    (place.target / "manifest.json").unlink()
+    write_artifacts(place.target, **documents)
+    with pytest.raises(InvalidBundle, match=expected):
+        place.onboard()
+    assert content(place.tmp_path / "store") == before
+
+
+def test_onboard__of_a_broken_project_says_what_dbt_said(place: Place) -> None:
+    place.dbt.on("parse", "print('Encountered an error:\\nRuntime Error\\n  bad'); sys.exit(2)")
+    with pytest.raises(ProjectError, match=r"cannot parse the project: Runtime Error\n  bad"):
+        place.onboard()
+    assert list(place.store.commits()) == []
+
+
+def test_onboard__of_a_killed_dbt_is_no_fault_of_the_project(place: Place) -> None:
+    place.dbt.on("parse", "import signal; os.kill(os.getpid(), signal.SIGKILL)")
+    with pytest.raises(DbtError, match="killed by signal 9"):
+        place.onboard()
+
+
+def test_onboard__without_a_commit_says_what_to_do(place: Place) -> None:
+    place.repository.run("switch", "--quiet", "--orphan", "empty")
+    write_artifacts(place.target, manifest=manifest())
+    with pytest.raises(ConfigurationError, match="actions/checkout"):
+        place.onboard()
+
+
+def test_onboard__leaves_no_temporary_files(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = place.tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    write_artifacts(place.target, manifest=manifest())
+    place.onboard()
+    (place.target / "manifest.json").write_text("no")
+    with pytest.raises(CiDeferError):
+        place.onboard()
+    assert list(temporary.iterdir()) == []

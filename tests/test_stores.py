@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ci_defer.errors import ConfigurationError, NotAvailableYet
+from ci_defer.stores import Surroundings, open_store
+from ci_defer.stores.artifact import ArtifactStore
+from ci_defer.stores.directory import DirectoryStore
+from tests.samples import Log, content, packed
+
+AROUND = Surroundings(
+    branch="main", is_on_enterprise_server=False, outbox=None, rest=None, log=Log()
+)
+
+
+@pytest.mark.parametrize(
+    "uri", ["altimate", "s3://bucket/prefix", "gs://bucket/prefix", "az://container/prefix"]
+)
+def test_open_store__of_what_is_not_built_yet_says_so(uri: str) -> None:
+    with pytest.raises(NotAvailableYet, match=f"state: {uri} is not available yet"):
+        open_store(uri, "shop", AROUND)
+
+
+@pytest.mark.parametrize("uri", ["https://example.com/x", "file:///tmp", "S3://bucket", "://"])
+def test_open_store__of_an_unknown_kind_lists_the_known_ones(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="Use artifact, altimate, s3://"):
+        open_store(uri, "shop", AROUND)
+
+
+def test_open_store__of_a_path_is_a_directory_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store("states", "shop", AROUND)
+    assert isinstance(store, DirectoryStore)
+    assert store.location == f"{tmp_path}/states/shop"
+    # Opening makes nothing.
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_open_store__of_artifact_names_it_after_the_project(tmp_path: Path) -> None:
+    store = open_store("artifact", "shop", replace(AROUND, outbox=tmp_path))
+    assert isinstance(store, ArtifactStore)
+    assert (store.artifact_name, store.location) == (
+        "ci-defer-state-shop",
+        "artifact ci-defer-state-shop",
+    )
+
+
+def test_artifact_store__puts_a_whole_bundle_where_the_upload_finds_it(tmp_path: Path) -> None:
+    bundle = packed(tmp_path, "a")
+    outbox = tmp_path / "outbox"
+    outbox.mkdir()
+    store = open_store("artifact", "shop", replace(AROUND, outbox=outbox))
+    first, second = store.put(bundle), store.put(bundle)
+    assert Path(first).parent == outbox
+    assert first != second
+    assert content(Path(first)) == content(Path(second)) == content(bundle.directory)
+
+
+def test_artifact_store__outside_of_a_workflow_run_says_what_to_use(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Set state to a directory"):
+        open_store("artifact", "shop", AROUND).put(packed(tmp_path, "a"))
+
+
+def test_artifact_store__outside_of_a_workflow_run_cannot_be_read() -> None:
+    with pytest.raises(ConfigurationError, match="only be read in a workflow run"):
+        list(open_store("artifact", "shop", AROUND).commits())
+
+
+def test_open_store__of_artifact_on_enterprise_server_points_to_an_object_store() -> None:
+    around = replace(AROUND, is_on_enterprise_server=True)
+    with pytest.raises(ConfigurationError, match=r"Enterprise Server.*object store"):
+        open_store("artifact", "shop", around)

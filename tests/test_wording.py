@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import pytest
+
+from ci_defer.report import Counts, NodeOutcome, NodeReport, Removed
+from ci_defer.wording import duration, failure, nothing_selected, number, success
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (0, "0.0 s"),
+        (0.44, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (42.4, "42 s"),
+        (59.7, "1 min 0 s"),
+        (185, "3 min 5 s"),
+    ],
+)
+def test_duration__for_people(seconds: float, expected: str) -> None:
+    assert duration(seconds) == expected
+
+
+def test_number__has_its_noun() -> None:
+    assert [number(count, "node") for count in (0, 1, 2, 1234)] == [
+        "0 nodes",
+        "1 node",
+        "2 nodes",
+        "1,234 nodes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        (Counts(built=1, passed=2), "1 node built, 2 tests passed"),
+        (Counts(passed=1, warned=2), "0 nodes built, 1 test passed, 2 with a warning"),
+        (Counts(no_op=3, not_run=2), "dbt ran nothing of what it selected"),
+    ],
+)
+def test_success__counts(counts: Counts, expected: str) -> None:
+    assert success(counts) == expected
+
+
+def bad(name: str, outcome: NodeOutcome) -> NodeReport:
+    return NodeReport(unique_id=name, name=name, resource_type="model", outcome=outcome)
+
+
+def test_failure__names_one_and_counts_more() -> None:
+    error, test = bad("a", NodeOutcome.ERRORED), bad("t", NodeOutcome.FAILED)
+    assert failure([error], Counts(errored=1, skipped=2)) == (
+        "a failed with an error, 2 nodes skipped because of that"
+    )
+    assert failure([test], Counts(failed=1)) == "test t failed"
+    assert failure([error, test], Counts(errored=1, failed=1)) == (
+        "1 node failed with an error, 1 test failed"
+    )
+
+
+def test_nothing_selected__says_what_is_gone() -> None:
+    gone = Removed(unique_id="a", name="a", resource_type="model")
+    assert nothing_selected([]) == "Nothing to build: no node of the dbt project changed"
+    assert nothing_selected([gone]) == "Nothing to build: 1 node removed, none changed"
