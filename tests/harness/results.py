@@ -1,7 +1,7 @@
 """GitHub's artifact service as a runner sees it, in memory: the Results protocol and a blob store.
 
 What the official client, @actions/artifact, needs to upload, list, download and delete. It is what
-`actions/upload-artifact` speaks; the REST side, which lists the same artifacts, is not here.
+`actions/upload-artifact` speaks; `rest` lists the same artifacts.
 """
 
 from __future__ import annotations
@@ -35,11 +35,16 @@ class Artifact:
     name: str
     run_id: int
     zip: bytes
-    digest: str
-    """`sha256:` and 64 hexadecimal digits, of `zip`."""
+    digest: str | None
+    """`sha256:` and 64 hexadecimal digits, of `zip` unless a test said otherwise."""
     size: int
     created_at: datetime
     expires_at: datetime
+
+    @property
+    def expired(self) -> bool:
+        """Whether it is still listed, and cannot be downloaded any more."""
+        return self.expires_at <= datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,32 @@ class ResultsService:
         self._tokens[token] = scope
         return token
 
+    def add(
+        self,
+        name: str,
+        content: bytes,
+        run_id: int,
+        *,
+        digest: str | None,
+        created_at: datetime,
+        expires_at: datetime,
+    ) -> Artifact:
+        """Place an artifact as if a job of this run had uploaded it; `content` is the archive."""
+        run = self._runs.setdefault(run_id, str(uuid.uuid4()))
+        scope = _Scope(run_id, run, str(uuid.uuid4()))
+        blob = _new_blob()
+        blob.content = content
+        self._blobs[blob.id] = blob
+        return self._keep(
+            name, scope, blob, digest=digest, created_at=created_at, expires_at=expires_at
+        )
+
+    def remove(self, identifier: int) -> None:
+        """Delete an artifact, and what URLs that were signed for it lead to."""
+        stored = next(stored for stored in self._stored if stored.artifact.id == identifier)
+        self._stored.remove(stored)
+        stored.blob.content = None
+
     def download_url(self, artifact: Artifact, base_url: str) -> str:
         """Sign a URL that downloads an artifact; `base_url` is that of the request."""
         stored = next(stored for stored in self._stored if stored.artifact == artifact)
@@ -162,7 +193,7 @@ class ResultsService:
         expires_at = datetime.now(timezone.utc) + _RETENTION
         if "expires_at" in message:
             expires_at = datetime.fromisoformat(_text(message, "expires_at").replace("Z", "+00:00"))
-        blob = _Blob(str(uuid.uuid4()), write_key=uuid.uuid4().hex, read_key=uuid.uuid4().hex)
+        blob = _new_blob()
         self._blobs[blob.id] = blob
         self._uploads[scope.run, name] = _Upload(scope, blob, expires_at)
         url = _blob_url(request.base_url, blob.id, blob.write_key, "w")
@@ -183,7 +214,29 @@ class ResultsService:
         if _text(message, "hash") != digest:
             raise _refused(400, "invalid_argument", f"hash is {message['hash']}, not {digest}")
         del self._uploads[scope.run, name]
+        now = datetime.now(timezone.utc)
+        artifact = self._keep(
+            name,
+            upload.scope,
+            upload.blob,
+            digest=digest,
+            created_at=now,
+            expires_at=upload.expires_at,
+        )
+        return json_response({"ok": True, "artifact_id": str(artifact.id)})
+
+    def _keep(
+        self,
+        name: str,
+        scope: _Scope,
+        blob: _Blob,
+        *,
+        digest: str | None,
+        created_at: datetime,
+        expires_at: datetime,
+    ) -> Artifact:
         self._last_id += 1
+        content = blob.content or b""
         artifact = Artifact(
             id=self._last_id,
             name=name,
@@ -191,11 +244,11 @@ class ResultsService:
             zip=content,
             digest=digest,
             size=len(content),
-            created_at=datetime.now(timezone.utc),
-            expires_at=upload.expires_at,
+            created_at=created_at,
+            expires_at=expires_at,
         )
-        self._stored.append(_Stored(artifact, upload.scope, upload.blob))
-        return json_response({"ok": True, "artifact_id": str(artifact.id)})
+        self._stored.append(_Stored(artifact, scope, blob))
+        return artifact
 
     def _list(self, _: Request, scope: _Scope, message: Mapping[str, Any]) -> Response:
         name, identifier = message.get("name_filter"), message.get("id_filter")
@@ -230,8 +283,7 @@ class ResultsService:
         stored = self._find(scope, _text(message, "name"))
         if stored is None:
             return _twirp_error(404, "not_found", "artifact not found")
-        self._stored.remove(stored)
-        del self._blobs[stored.blob.id]
+        self.remove(stored.artifact.id)
         return json_response({"ok": True, "artifact_id": str(stored.artifact.id)})
 
     def _find(self, scope: _Scope, name: str) -> _Stored | None:
@@ -265,8 +317,8 @@ class ResultsService:
 
     def _get_blob(self, request: Request, match: re.Match[str]) -> Response:
         blob = self._authorize(request, match[1], "r")
-        if blob.content is None:
-            raise _blob_refused(404, "BlobNotFound", "nothing was uploaded")
+        if blob.content is None:  # It was deleted since; the client cannot know.
+            return _blob_refused(404, "BlobNotFound", "deleted").response
         return Response(200, blob.content, {"Content-Type": "application/zip"})
 
     def _authorize(self, request: Request, identifier: str, permission: str) -> _Blob:
@@ -298,7 +350,13 @@ def _block_id(request: Request, blob: _Blob) -> str:
 def _blob_url(base_url: str, identifier: str, key: str, permission: str) -> str:
     # The name differs from that of the API, as with GitHub: a client must not take its token along.
     query = urlencode({"se": "2100-01-01T00:00:00Z", "sp": permission, "sig": key})
-    return f"http://localhost:{urlsplit(base_url).port}/blob/{quote(identifier)}?{query}"
+    api = urlsplit(base_url)
+    host = "127.0.0.1" if api.hostname == "localhost" else "localhost"
+    return f"http://{host}:{api.port}/blob/{quote(identifier)}?{query}"
+
+
+def _new_blob() -> _Blob:
+    return _Blob(str(uuid.uuid4()), write_key=uuid.uuid4().hex, read_key=uuid.uuid4().hex)
 
 
 def _text(message: Mapping[str, Any], name: str) -> str:

@@ -16,6 +16,9 @@ from urllib.parse import parse_qsl, urlsplit
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_LONGEST_HOLD = 60.0
+"""Seconds that an answer waits for an event that a test forgot to set."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -38,6 +41,10 @@ class Response:
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
+    stop_after: int | None = None
+    """After so many bytes of the body, stop; below zero, before the status."""
+    hold: threading.Event | None = None
+    """Where it stops, wait for this before sending the rest; without, close the connection."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +53,15 @@ class Record:
 
     method: str
     path: str
+    query: Mapping[str, str]
     header_names: frozenset[str]
     """In lower case."""
     status: int
+
+    @property
+    def authorized(self) -> bool:
+        """Whether it had an Authorization header."""
+        return "authorization" in self.header_names
 
 
 class Violation(Exception):
@@ -124,8 +137,15 @@ class WebServer:
                 # A bug of ours, or a body we did not expect. Not 500: clients would try again.
                 self.violations.append(f"{name}: {traceback.format_exc()}")
                 response = json_response({"msg": "the fake server failed"}, 400)
-            names = frozenset(request.headers)
-            self.requests.append(Record(request.method, request.path, names, response.status))
+            self.requests.append(
+                Record(
+                    method=request.method,
+                    path=request.path,
+                    query=request.query,
+                    header_names=frozenset(request.headers),
+                    status=response.status,
+                )
+            )
             return response
 
     def _dispatch(self, request: Request) -> Response:
@@ -165,19 +185,38 @@ class _Handler(BaseHTTPRequestHandler):
         )
         # A body without a length was not read, so what follows on the connection is no request.
         self.close_connection = self.close_connection or "transfer-encoding" in request.headers
-        self._send(self.server.answer(request))
+        response = self.server.answer(request)
+        try:
+            self._send(response)
+        except ConnectionError:  # The client has given up, for instance while we held it.
+            self.close_connection = True
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server's names
 
     def _send(self, response: Response) -> None:
+        stop = response.stop_after
+        if stop is not None and stop < 0 and not self._may_go_on(response):
+            return
         self.send_response(response.status)
         for name, value in response.headers.items():
             self.send_header(name, value)
         if response.status != 204:
             self.send_header("Content-Length", str(len(response.body)))
         self.end_headers()
-        if response.status != 204:
+        if response.status == 204:
+            return
+        if stop is None or stop < 0:
             self.wfile.write(response.body)
+            return
+        self.wfile.write(response.body[:stop])
+        if self._may_go_on(response):
+            self.wfile.write(response.body[stop:])
+
+    def _may_go_on(self, response: Response) -> bool:
+        if response.hold is not None and response.hold.wait(_LONGEST_HOLD):
+            return True
+        self.close_connection = True
+        return False
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Write nothing: `WebServer.requests` has it."""
