@@ -7,6 +7,7 @@ where the clone is too shallow.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -128,9 +129,12 @@ def find_state(
         found := _try(source, base, 0, to, project_name=project_name, log=log)
     ):
         return found
-    published.update(listing)
+    others = list(listing)
+    published.update(others)
     lineage = _lineage(base, git, history)
-    for age, commit in enumerate(lineage[1:], start=1):
+    for age, commit in enumerate(lineage):
+        if commit == base and base not in others:
+            continue
         if commit in published and (
             found := _try(source, commit, age, to, project_name=project_name, log=log)
         ):
@@ -150,8 +154,7 @@ def _up_to(base: str, listing: Iterator[str]) -> set[str]:
 def _try(
     source: Store, commit: str, age: int, to: Path, *, project_name: str, log: Log
 ) -> FoundState | None:
-    directory = to / commit
-    directory.mkdir()
+    directory = Path(tempfile.mkdtemp(prefix=f"{commit[:12]}-", dir=to))
     try:
         bundle = source.get(commit, directory, project_name=project_name)
     except InvalidBundle as error:
