@@ -6,7 +6,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ import pytest
 from ci_defer.bundle import unpack
 from ci_defer.outputs import OUTPUTS
 from tests.environments import CACHE, ROOT, clean_environ, dbt_bin
-from tests.harness.act import TOKEN, ActRun, run_act, start_act
+from tests.harness.act import TOKEN, ActRun, export_action, run_act, start_act
 from tests.harness.consumer import commit, git, make_consumer
-from tests.harness.github import FakeGitHub
+from tests.harness.github import FakeGitHub, Run
+from tests.harness.standin import build_standin
 
 pytestmark = [pytest.mark.action, pytest.mark.dbt]
 
@@ -41,8 +42,9 @@ class Shop:
 
     def __init__(self, directory: Path, github: FakeGitHub, action: Path, standin: Path) -> None:
         self.directory = directory
-        self.state = directory / "state"
-        self._run = {"github": github, "action": action, "standin": standin}
+        self.github = github
+        self.run_id = 4000
+        self._run = {"action": action, "standin": standin}
         # Only these two programs: a whole environment would bring its python3 along.
         self.programs = directory / "programs"
         self.programs.mkdir()
@@ -57,20 +59,17 @@ class Shop:
     def use_dbt(self, version: str) -> None:
         (self.programs / "dbt").symlink_to(dbt_bin(version) / "dbt")
 
-    def use_workflow(self, name: str, **inputs: str) -> None:
-        """Commit one of the README's workflows, with the inputs of ci-defer replaced or added."""
-        found = {match["name"]: match["text"] for match in WORKFLOW.finditer(README)}
-        text = found[name].replace("org/ci-defer@v1", "acme/ci-defer@v1")
-        text = text.replace("runs-on: self-hosted", "runs-on: ubuntu-latest")
-        text = text.replace("/mnt/dbt-state", str(self.state))
-        for name_of_input, value in inputs.items():
-            key = name_of_input.replace("_", "-")
-            text = re.sub(rf"\n *{key}: .*", "", text)
-            text = text.rstrip("\n") + f"\n          {key}: {json.dumps(value)}\n"
-        workflows = self.repository / ".github" / "workflows"
-        if workflows.exists():
-            shutil.rmtree(workflows)
-        commit(self.repository, {".github/workflows/dbt.yml": text}, f"Use {name}")
+    def use_workflows(self, **inputs: str) -> None:
+        """Commit the README's workflows, with inputs of ci-defer replaced or added in both."""
+        files = {}
+        for match in WORKFLOW.finditer(README):
+            text = match["text"].replace("org/ci-defer@v1", "acme/ci-defer@v1")
+            for name, value in inputs.items():
+                key = name.replace("_", "-")
+                text = re.sub(rf"\n *{key}: .*", "", text).rstrip("\n")
+                text += f"\n          {key}: {json.dumps(value)}\n"
+            files[f".github/workflows/{match['name']}"] = text
+        commit(self.repository, files, "Use ci-defer")
 
     def build_production(self, version: str) -> None:
         """Build the warehouse as a job outside of the workflow would."""
@@ -89,12 +88,20 @@ class Shop:
     def environ(self) -> dict[str, str]:
         return {"DEMO_WAREHOUSE": str(self.directory / "warehouse.duckdb")}
 
-    def push(self, **arguments: Any) -> ActRun:
-        return run_act("push", PUSH, **self.arguments(**arguments))
+    def push(self) -> ActRun:
+        """Run the first workflow for what is checked out, as production's run on main."""
+        self.run_id += 1
+        head = git(self.repository, "rev-parse", "HEAD")
+        production = Run(id=self.run_id, event="push", head_branch="main", head_sha=head)
+        self.github.add_run(production)
+        return run_act("push", PUSH, **self.arguments("dbt-production.yml"))
 
-    def pull_request(self, files: Mapping[str, str], **arguments: Any) -> ActRun:
+    def pull_request(self, files: Mapping[str, str]) -> ActRun:
         payload = self.open_pull_request(files)
-        return run_act("pull_request", payload, **self.arguments(**arguments))
+        return self.run_pull_request(payload)
+
+    def run_pull_request(self, payload: Mapping[str, Any]) -> ActRun:
+        return run_act("pull_request", payload, **self.arguments("dbt-pull-request.yml"))
 
     def open_pull_request(self, files: Mapping[str, str]) -> dict[str, Any]:
         """Commit `files` on a branch and check out the merge commit that GitHub makes of it."""
@@ -114,7 +121,7 @@ class Shop:
             "repository": {"full_name": "acme/shop", "default_branch": "main"},
         }
 
-    def arguments(self, **more: Any) -> dict[str, Any]:
+    def arguments(self, workflow: str) -> dict[str, Any]:
         network = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
         env = {**network, **self.environ, "UV_CACHE_DIR": str(CACHE / "uv-cache")}
         return {
@@ -122,12 +129,34 @@ class Shop:
             "work": self.directory / "work",
             "path_prepend": [self.programs],
             "env": env,
+            "workflow": workflow,
+            "run_id": self.run_id,
+            "github": self.github,
             **self._run,
-            **more,
         }
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def standin() -> Path:
+    """The upload action for tests, bundled once."""
+    return build_standin(ROOT / "node_modules", CACHE / "standin")
+
+
+@pytest.fixture(scope="session")
+def action(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a release of the action would hold."""
+    return export_action(ROOT, tmp_path_factory.mktemp("action") / "export")
+
+
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    """GitHub's services, which must have been used as the real ones want to be."""
+    with FakeGitHub() as fake:
+        yield fake
+        assert fake.violations == []
 
 
 @pytest.fixture
@@ -153,12 +182,11 @@ def summary_of(run: ActRun) -> str:
     return "\n".join(run.summaries)
 
 
-def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop) -> None:
+def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop, github: FakeGitHub) -> None:
     """As they stand, `install` included: uv comes from the lock, dbt from the package index."""
     (shop.programs / "uv").unlink()
     shop.build_production("1.11")
-    shop.use_workflow("dbt-production.yml")
-    # The warehouse is never named to the first workflow: publishing needs none.
+    shop.use_workflows()
     pushed = shop.push()
     assert (pushed.returncode, pushed.job_result) == (0, "success"), pushed.log
     main = git(shop.repository, "rev-parse", "HEAD")
@@ -166,17 +194,15 @@ def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop) -> None:
     assert (published["outcome"], published["state-commit"]) == ("success", main)
     assert "There is no manifest.json" in pushed.log
     assert "Production state published" in summary_of(pushed)
-    assert (shop.state / "bike_rental" / main / "state.json").is_file()
+    assert [artifact.name for artifact in github.artifacts] == ["ci-defer-state-bike_rental"]
 
-    shop.use_workflow("dbt-pull-request.yml")
     ran = shop.pull_request(pull_request_files())
     assert (ran.returncode, ran.job_result) == (0, "success"), ran.log
     outputs = outputs_of(ran)
     assert set(outputs) >= set(OUTPUTS)
     assert outputs["outcome"] == "success"
     assert outputs["state-found"] == "true"
-    # The workflow was changed on main in between: the state is one commit older than the base.
-    assert (outputs["state-commit"], outputs["state-age-commits"]) == (main, "1")
+    assert (outputs["state-commit"], outputs["state-age-commits"]) == (main, "0")
     assert outputs["selected-count"] == "23"
     assert outputs["deferred-count"] == "3"
     assert outputs["failed-count"] == "0"
@@ -185,19 +211,65 @@ def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop) -> None:
     assert TOKEN not in ran.log + summary_of(ran)
 
 
+def test_pull_request__is_compared_with_its_base_though_main_has_moved_on(
+    shop: Shop, github: FakeGitHub
+) -> None:
+    shop.use_dbt("1.12")
+    shop.build_production("1.12")
+    shop.use_workflows(install="")
+    base = git(shop.repository, "rev-parse", "HEAD")
+    assert shop.push().returncode == 0
+    payload = shop.open_pull_request(pull_request_files())
+    merge = git(shop.repository, "rev-parse", "HEAD")
+    # Main moves on: two more commits, both of them published.
+    git(shop.repository, "switch", "--quiet", "main")
+    for model in ("models/staging/stg_bikes.sql", "models/marts/dim_stations.sql"):
+        text = (shop.repository / model).read_text(encoding="utf-8")
+        commit(shop.repository, {model: f"-- reviewed\n{text}"}, f"Change {model}")
+        assert shop.push().returncode == 0
+    assert len(github.artifacts) == 3
+
+    git(shop.repository, "checkout", "--quiet", "--detach", merge)
+    ours = outputs_of(shop.run_pull_request(payload))
+    assert (ours["state-commit"], ours["selected-count"]) == (base, "23")
+
+    # What everybody else does with the same history: the latest state.
+    latest = shop.directory / "latest"
+    newest = max(github.artifacts, key=lambda artifact: artifact.created_at)
+    shutil.unpack_archive(_file(shop.directory / "latest.zip", newest.zip), latest)
+    shop.use_workflows(install="", state=str(latest))
+    others = outputs_of(shop.run_pull_request(payload))
+    assert others["outcome"] == "success"
+    # Both changes of others, and all that depends on them.
+    assert others["selected-count"] == "40"
+
+
+def test_pull_request__of_a_repository_that_never_onboarded(shop: Shop) -> None:
+    """The base commit is parsed again, and production's relations come from its target."""
+    shop.use_dbt("1.11")
+    shop.build_production("1.11")
+    shop.use_workflows(install="")
+    ran = shop.pull_request(pull_request_files())
+    assert (ran.returncode, ran.job_result) == (0, "success"), ran.log
+    outputs = outputs_of(ran)
+    assert (outputs["outcome"], outputs["selected-count"]) == ("success", "23")
+    assert outputs["deferred-count"] == "3"
+    assert outputs["state-source"] == "the base commit, parsed again"
+    assert "parsed again" in summary_of(ran)
+
+
 def test_pull_request__a_failing_model_fails_the_job_and_says_why(
     shop: Shop, dbt_version: str
 ) -> None:
     shop.use_dbt(dbt_version)
     shop.build_production(dbt_version)
-    shop.use_workflow("dbt-production.yml", install="")
+    shop.use_workflows(install="", favor_state="true")
     assert shop.push().returncode == 0
-    shop.use_workflow("dbt-pull-request.yml", install="", project="", favor_state="true")
     ran = shop.pull_request({"models/marts/bike_wear.sql": BROKEN_MODEL})
     assert (ran.returncode, ran.job_result) == (1, "failure")
     outputs = outputs_of(ran)
     assert outputs["outcome"] == "failure"
-    assert int(outputs["failed-count"]) >= 1
+    assert outputs["failed-count"] == "1"
     summary = summary_of(ran)
     assert "no_such_column" in summary
     assert "models/marts/bike_wear.sql" in summary
@@ -206,18 +278,17 @@ def test_pull_request__a_failing_model_fails_the_job_and_says_why(
 
 def test_pull_request__nothing_changed(shop: Shop) -> None:
     shop.use_dbt("1.12")
-    shop.use_workflow("dbt-production.yml", install="")
+    shop.use_workflows(install="", state=str(shop.directory / "state"))
     assert shop.push().returncode == 0
-    shop.use_workflow("dbt-pull-request.yml", install="")
     ran = shop.pull_request({"notes.md": "Nothing of dbt's.\n"})
     assert (ran.returncode, outputs_of(ran)["outcome"]) == (0, "no-changes"), ran.log
     assert "Nothing to build" in summary_of(ran)
     assert not (shop.directory / "warehouse.duckdb").exists()
 
 
-def test_push__to_artifacts_uploads_the_bundle(shop: Shop, github: FakeGitHub) -> None:
+def test_push__uploads_the_bundle(shop: Shop, github: FakeGitHub) -> None:
     shop.use_dbt("1.12")
-    shop.use_workflow("dbt-production.yml", install="", state="artifact", retention_days="5")
+    shop.use_workflows(install="", retention_days="5")
     ran = shop.push()
     assert (ran.returncode, outputs_of(ran)["outcome"]) == (0, "success"), ran.log
     (uploaded,) = github.artifacts
@@ -229,12 +300,12 @@ def test_push__to_artifacts_uploads_the_bundle(shop: Shop, github: FakeGitHub) -
     assert bundle.provenance is not None
     assert bundle.provenance.origin.commit == git(shop.repository, "rev-parse", "HEAD")
     assert bundle.provenance.origin.repository == "acme/shop"
-    assert bundle.provenance.origin.run_id == "4242"
+    assert bundle.provenance.origin.run_id == str(shop.run_id)
 
 
 def test_push__what_is_not_available_yet_is_refused(shop: Shop) -> None:
     shop.use_dbt("1.12")
-    shop.use_workflow("dbt-production.yml", install="", pr_target="ci")
+    shop.use_workflows(install="", pr_target="ci")
     ran = shop.push()
     assert (ran.returncode, outputs_of(ran)["outcome"]) == (1, "error")
     (error,) = [note for note in ran.annotations if note.level == "error"]
@@ -242,7 +313,7 @@ def test_push__what_is_not_available_yet_is_refused(shop: Shop) -> None:
 
 
 def test_pull_request__dbt_cannot_be_installed(shop: Shop) -> None:
-    shop.use_workflow("dbt-pull-request.yml", install="dbt-core==0.0.0.dev0")
+    shop.use_workflows(install="dbt-core==0.0.0.dev0")
     ran = shop.pull_request(pull_request_files())
     assert ran.returncode == 1
     assert "dbt cannot be installed. Check the input install" in ran.annotations[-1].message
@@ -251,7 +322,7 @@ def test_pull_request__dbt_cannot_be_installed(shop: Shop) -> None:
 def test_pull_request__nothing_in_the_workspace_runs_as_ours(shop: Shop) -> None:
     """Modules and settings of a pull request must not get into ci-defer's own interpreter."""
     shop.use_dbt("1.12")
-    shop.use_workflow("dbt-pull-request.yml", install="")
+    shop.use_workflows(install="", if_no_state="full")
     ran = shop.pull_request(
         {
             "click.py": "raise SystemExit('taken over')\n",
@@ -269,9 +340,8 @@ def test_pull_request__nothing_in_the_workspace_runs_as_ours(shop: Shop) -> None
 def test_pull_request__hostile_output_is_no_workflow_command(shop: Shop) -> None:
     shop.use_dbt("1.12")
     shop.build_production("1.12")
-    shop.use_workflow("dbt-production.yml", install="")
+    shop.use_workflows(install="")
     assert shop.push().returncode == 0
-    shop.use_workflow("dbt-pull-request.yml", install="")
     hostile = (
         "{{ print('::error file=x::taken over') }}{{ print('::set-output name=outcome::x') }}"
         "select * from {{ ref('stg_rides') }}\n"
@@ -286,13 +356,13 @@ def test_pull_request__hostile_output_is_no_workflow_command(shop: Shop) -> None
 def test_pull_request__cancelled(shop: Shop) -> None:
     """GitHub's signals reach dbt through ci-defer, and the summary is still written."""
     shop.use_dbt("1.12")
-    shop.use_workflow("dbt-pull-request.yml", install="")
+    shop.use_workflows(install="", if_no_state="full")
     slow = (
         "{{ config(materialized='table') }} select count(*) as rows_counted from "
         "range(10000000000) t1(x), range(1000) t2(y) where (x * y) % 7 = 3\n"
     )
     payload = shop.open_pull_request({"models/marts/slow.sql": slow})
-    with start_act("pull_request", payload, **shop.arguments()) as process:
+    with start_act("pull_request", payload, **shop.arguments("dbt-pull-request.yml")) as process:
         process.wait_for_log("START sql table model ci_pull_request.slow")
         process.cancel()
         ran = process.wait()
