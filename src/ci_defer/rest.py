@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -238,16 +239,16 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 def _raise_for(response: requests.Response, path: str) -> None:
     status = response.status_code
-    if status < requests.codes.bad_request:
+    if status < HTTPStatus.BAD_REQUEST:
         return
     with response:
         said = _message(response)
     error = RestError(
         f"GitHub answered {path} with {status}: {said}.", _hint(status), status=status
     )
-    if status in (requests.codes.not_found, requests.codes.gone):
+    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
         raise GoneError(error.message, status=status)
-    limited = status in (requests.codes.forbidden, requests.codes.too_many_requests)
+    limited = status in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS)
     if limited and (wait := _asked_wait(response, said)) is not None:
         if wait > LONGEST_WAIT:
             raise RestError(
@@ -256,7 +257,7 @@ def _raise_for(response: requests.Response, path: str) -> None:
                 status=status,
             )
         raise _Retry(error, wait)
-    if status >= requests.codes.internal_server_error or status == requests.codes.request_timeout:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         raise _Retry(error, None)
     raise error
 
@@ -269,7 +270,7 @@ def _asked_wait(response: requests.Response, said: str) -> float | None:
     if response.headers.get("X-RateLimit-Remaining") == "0":
         reset = response.headers.get("X-RateLimit-Reset", "")
         return max(0.0, int(reset) - time.time()) if reset.isdigit() else LONGEST_WAIT
-    if "rate limit" in said.lower() or response.status_code == requests.codes.too_many_requests:
+    if "rate limit" in said.lower() or response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         # GitHub's own advice for a secondary limit without a header: at least a minute.
         return 60.0
     return None
@@ -285,9 +286,9 @@ def _message(response: requests.Response) -> str:
 
 
 def _hint(status: int) -> str:
-    if status == requests.codes.unauthorized:
+    if status == HTTPStatus.UNAUTHORIZED:
         return "Check the input github-token."
-    if status == requests.codes.forbidden:
+    if status == HTTPStatus.FORBIDDEN:
         return "Give the job `permissions: actions: read, contents: read`."
     return "Run the job again."
 

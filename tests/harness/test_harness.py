@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.harness.act import (
     TOKEN,
     ActError,
