@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,14 +19,17 @@ ONE_VERSION = DBT_VERSIONS[-1]
 
 
 @pytest.fixture(scope="session")
-def quick_dbt() -> Iterator[Callable[[str], Path]]:
+def quick_dbt(shared_folder: Path) -> Iterator[Callable[[str], Path]]:
     """The folder of a `dbt` of a version that starts quickly: see dbt_server."""
     folders: dict[str, Path] = {}
     with ExitStack() as servers:
 
         def quick(version: str) -> Path:
             if version not in folders:
-                folders[version] = servers.enter_context(forked_dbt(dbt_bin(version)))
+                made = Shop(production(shared_folder, version), dbt_bin(version))
+                state = Path(servers.enter_context(TemporaryDirectory())) / "state"
+                server = forked_dbt(made.dbt, made.project, made.plain_state(state))
+                folders[version] = servers.enter_context(server)
             return folders[version]
 
         yield quick
