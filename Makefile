@@ -18,7 +18,7 @@ test: environments  ## All tests, with real dbt and the real action.
 	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 test-fast: $(CACHE)/dev.done  ## The tests that need neither dbt nor Node.js: seconds.
-	$(BIN)/pytest -m "not dbt and not action" $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto -m "not dbt and not action" $(PYTEST_ARGS)
 
 lint: $(CACHE)/dev.done  ## Style, types, shell, workflows, action.yml.
 	$(BIN)/ruff check

@@ -32,8 +32,10 @@ WAREHOUSE = "warehouse.duckdb"
 PRODUCTION_SCHEMA = "analytics"
 CI_SCHEMA = "ci_pr"
 
-# The interpreter of a dbt with dbt-duckdb. Both versions have the same duckdb.
-PYTHON_WITH_DUCKDB = dbt_bin(DBT_VERSIONS[-1]) / "python"
+
+def python_with_duckdb() -> Path:
+    """The interpreter of a dbt with dbt-duckdb. Both versions have the same duckdb."""
+    return dbt_bin(DBT_VERSIONS[-1]) / "python"
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class Shop:
             "    rows = connection.execute(statement).fetchall()\n"
             "print(json.dumps(rows, default=str))\n"
         )
-        ran = self._run(str(PYTHON_WITH_DUCKDB), "-c", program, *statements, check=True)
+        ran = self._run(str(python_with_duckdb()), "-c", program, *statements, check=True)
         return [tuple(row) for row in json.loads(ran.stdout)]
 
     # What they wrote.
