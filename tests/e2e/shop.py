@@ -29,8 +29,6 @@ TIMEOUT = 240
 DOT_ALL = re.MULTILINE | re.DOTALL
 
 WAREHOUSE = "warehouse.duckdb"
-PRODUCTION_SCHEMA = "analytics"
-CI_SCHEMA = "ci_pr"
 
 
 def python_with_duckdb() -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.shop import python_with_duckdb, Ran, Shop, outputs
+from tests.e2e.shop import Ran, Shop, outputs, python_with_duckdb
 
 pytestmark = pytest.mark.dbt
 
@@ -182,7 +182,7 @@ def test_database__is_locked_by_another_process(one_shop: Shop) -> None:
     hold = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(); sys.stdin.read()"
 
     with subprocess.Popen(
-        [python_with_duckdb, "-uc", hold, one_shop.warehouse],
+        [python_with_duckdb(), "-uc", hold, one_shop.warehouse],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as holder:
