@@ -72,11 +72,11 @@ def test_strip_ansi__takes_sequences_and_nothing_else(text: str, expected: str) 
         ("\n \n", "dbt printed nothing."),
         (
             "02:52:30  Run\n02:52:31  Encountered an error:\nCompilation Error\n  'a' needs 'b'",
-            "Compilation Error\n  'a' needs 'b'",
+            "Compilation Error: 'a' needs 'b'",
         ),
         (
             "02:52:31  [ERROR]: Encountered an error:\nRuntime Error\n  no profile",
-            "Runtime Error\n  no profile",
+            "Runtime Error: no profile",
         ),
         (
             "Encountered an error:\nfirst\n02:52:32  Encountered an error:\nsecond",
@@ -88,8 +88,8 @@ def test_strip_ansi__takes_sequences_and_nothing_else(text: str, expected: str) 
         ),
         ("02:52:31.123456  one\n\n02:52:32  two", "one\ntwo"),
         (
-            "Usage: dbt build\nError: No such option: --x",
-            "Usage: dbt build\nError: No such option: --x",
+            "Usage: dbt build\nTry 'dbt build -h'\n\nError: No such option: --x",
+            "No such option: --x",
         ),
     ],
 )

@@ -29,7 +29,7 @@ from ci_defer.errors import (
 from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.log import Log
-from ci_defer.manifest import Manifest, read_manifest, read_run_results
+from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
 from ci_defer.packages import install_packages
 from ci_defer.project import Project
 from ci_defer.reparse import EngineFor, reparse
@@ -115,6 +115,7 @@ class _Run:
     base: str = ""
     found: FoundState | None = None
     manifest: Manifest | None = None
+    planned: tuple[str, ...] = ()
 
     def against(self, source: Store | PlainState, directory: Path) -> Report:
         """The whole run; the bundle is kept in `directory` for as long as dbt needs it."""
@@ -135,10 +136,11 @@ class _Run:
         selection = self._selection()
         self._discard_old_artifacts()
         planned = self._plan(selection)
-        self.manifest = read_manifest(self.project.target_path / MANIFEST)
+        self.manifest = manifest = read_manifest(self.project.target_path / MANIFEST)
+        self.planned = planned
         if not planned:
-            return self._nothing_selected()
-        return self._build(selection, planned, self.manifest)
+            return self.report(Outcome.NO_CHANGES, nothing_selected(self._removed()))
+        return self._build(selection, manifest)
 
     def _find_state(self, source: Store | PlainState, directory: Path) -> None:
         base = None
@@ -199,16 +201,13 @@ class _Run:
         plan = self.engine.plan(selection)
         self.invocations.append(plan.invocation)
         plan.invocation.check(
-            "read the project", "Run `dbt parse` with the same target to see it on your machine."
+            "read the project",
+            "Run `dbt parse` with the same target to see it on your machine, and check dbt-args.",
         )
         self.log.info(f"dbt selects {number(len(plan.unique_ids), 'node')}.")
         return plan.unique_ids
 
-    def _nothing_selected(self) -> Report:
-        removed = self._removed()
-        return self.report(Outcome.NO_CHANGES, nothing_selected(removed))
-
-    def _build(self, selection: Selection, planned: tuple[str, ...], manifest: Manifest) -> Report:
+    def _build(self, selection: Selection, manifest: Manifest) -> Report:
         built = self.engine.build(selection)
         self.invocations.append(built)
         target_path = self.project.target_path
@@ -223,26 +222,19 @@ class _Run:
         if results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
-        nodes = findings.node_reports(
-            planned,
-            manifest,
-            results,
-            finished=finished,
-            project_dir=self.project.directory,
-        )
+        nodes = self._nodes(manifest, results, finished=finished)
         counts = findings.count(nodes)
         if built.interrupted:
-            return self.report(Outcome.CANCELLED, CANCELLED, planned, nodes, finished=finished)
+            return self.report(Outcome.CANCELLED, CANCELLED, nodes, finished=finished)
         if built.exit_code == 0:
-            return self.report(Outcome.SUCCESS, success(counts), planned, nodes)
+            return self.report(Outcome.SUCCESS, success(counts), nodes)
         if counts.failed or counts.errored:
-            return self.report(Outcome.FAILURE, failure(nodes, counts), planned, nodes)
+            return self.report(Outcome.FAILURE, failure(nodes, counts), nodes)
         # A hook that breaks in Jinja: dbt fails, and every result is fine.
         message = error_message(built.tail)
         return self.report(
             Outcome.FAILURE,
             OUTSIDE_OF_NODES,
-            planned,
             nodes,
             finished=finished,
             problem=Problem(
@@ -256,14 +248,14 @@ class _Run:
         self,
         outcome: Outcome,
         headline: str,
-        planned: tuple[str, ...] = (),
         nodes: list[NodeReport] | None = None,
         *,
         finished: bool = True,
         problem: Problem | None = None,
     ) -> Report:
-        """The report of what is known by now."""
-        nodes = nodes or []
+        """The report of what is known by now: without results no planned node was reached."""
+        if nodes is None:
+            nodes = self._nodes(self.manifest, None, finished=False) if self.manifest else []
         production = self.found.production if self.found else None
         production_results = production.run_results if production else None
         deferrals = []
@@ -288,7 +280,7 @@ class _Run:
             run_url=self.event.run_url,
             problem=problem,
             state=_state(self.found, self.base) if self.found else None,
-            selected_count=len(planned),
+            selected_count=len(self.planned),
             counts=findings.count(nodes),
             nodes=nodes,
             causes=findings.causes(nodes),
@@ -306,7 +298,20 @@ class _Run:
                 )
                 for ran in self.invocations
             ],
-            seconds_saved=findings.seconds_saved(planned, production_results) if useful else None,
+            seconds_saved=findings.seconds_saved(self.planned, production_results)
+            if useful
+            else None,
+        )
+
+    def _nodes(
+        self, manifest: Manifest, results: RunResults | None, *, finished: bool
+    ) -> list[NodeReport]:
+        return findings.node_reports(
+            self.planned,
+            manifest,
+            results,
+            finished=finished,
+            project_dir=self.project.directory,
         )
 
     def _warnings(self) -> list[str]:

@@ -111,7 +111,7 @@ class CommandEngine:
                 raise DbtNotFound(
                     f"{program} cannot be started: {error.strerror}.", INSTALL_HINT
                 ) from error
-            if keep_output and ended.exit_code:
+            if keep_output and ended.exit_code and not ended.interrupted:
                 write("".join(f"{line}\n" for line in ended.output).encode())
         if ended.exit_code in NOT_FOUND:
             raise DbtNotFound(f"{program} cannot run dbt.", INSTALL_HINT)

@@ -14,6 +14,9 @@ from collections.abc import Iterable
 TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d(?:\.\d+)?\s+")
 ERROR_HEADING = re.compile(r"Encountered an error:?\s*$")
 SEVERITY = re.compile(r"^\[?(?:ERROR|error)\]?:?\s+")
+# What dbt starts an error with: Runtime Error, or Compilation Error in model orders (path).
+BARE_HEADING = re.compile(r"(?:\w+ )+Error(?: in .+)?")
+USAGE = "Usage: dbt"
 TRACEBACK = re.compile(r"^(?:Traceback \(most recent call last\):|\s+File \".*\", line \d+)")
 
 # Enough for every message of dbt that was seen, and short enough for an annotation.
@@ -47,13 +50,24 @@ def error_message(tail: str) -> str:
     """
     lines = [SEVERITY.sub("", TIMESTAMP.sub("", line)) for line in tail.splitlines()]
     starts = [index for index, line in enumerate(lines) if ERROR_HEADING.search(line)]
+    usage = [line for line in lines if line.startswith(USAGE)]
     if starts:
-        lines = lines[starts[-1] + 1 :]
-        lines = _until_traceback(lines)
-        message = lines[:MESSAGE_LINES]
+        lines = _until_traceback(lines[starts[-1] + 1 :])
+        message = _with_a_telling_first_line(lines)[:MESSAGE_LINES]
+    elif usage:
+        # click prints how dbt is called, and what is wrong with it last.
+        message = [line.removeprefix("Error: ") for line in lines if line.strip()][-1:]
     else:
         message = [line for line in lines if line.strip()][-MESSAGE_LINES:]
     return "\n".join(message).strip() or "dbt printed nothing."
+
+
+def _with_a_telling_first_line(lines: list[str]) -> list[str]:
+    """The first line is the headline of a report: "Runtime Error" alone would say nothing."""
+    rest = [line for line in lines if line.strip()]
+    if len(rest) > 1 and BARE_HEADING.fullmatch(rest[0].strip()):
+        return [f"{rest[0].strip()}: {rest[1].strip()}", *rest[2:]]
+    return lines
 
 
 def _until_traceback(lines: list[str]) -> list[str]:
