@@ -147,7 +147,7 @@ def test_onboard__refuses_and_leaves_the_store_untouched(
 
 
 def test_onboard__of_a_broken_project_says_what_dbt_said(place: Place) -> None:
-    place.dbt.on("parse", "print('Encountered an error:\\nRuntime Error\n  bad'); sys.exit(2)")
+    place.dbt.on("parse", "print('Encountered an error:\\nRuntime Error\\n  bad'); sys.exit(2)")
     with pytest.raises(ProjectError, match=r"cannot parse the project: Runtime Error: bad"):
         place.onboard()
     assert list(place.store.commits()) == []
