@@ -41,7 +41,7 @@ def reported(name: str, outcome: NodeOutcome = NodeOutcome.BUILT, **more: Any) -
 def node_reports(
     planned: Sequence[str], made: Manifest, found: RunResults | None, *, finished: bool = True
 ) -> list[NodeReport]:
-    project_dir = Path("/work/shop")
+    project_dir = Path("/srv/shop")
     return findings.node_reports(planned, made, found, finished=finished, project_dir=project_dir)
 
 
@@ -98,8 +98,8 @@ def test_node_reports__hold_what_dbt_said() -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("/work/shop/target/compiled/a.sql", "target/compiled/a.sql"),
-        ("/work/shop-2/target/compiled/a.sql", "/work/shop-2/target/compiled/a.sql"),
+        ("/srv/shop/target/compiled/a.sql", "target/compiled/a.sql"),
+        ("/srv/shop-2/target/compiled/a.sql", "/srv/shop-2/target/compiled/a.sql"),
         ("target/compiled/a.sql", "target/compiled/a.sql"),
     ],
 )
