@@ -283,8 +283,9 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
         engine_for=_engine_for(session, settings, project),
         log=runner,
     )
-    path = _write_report(made, project.target_path / REPORT_FOLDER)
-    runner.add_summary(markdown.render(made))
+    summary = markdown.render(made)
+    path = _write_report(made, summary, project.target_path / REPORT_FOLDER)
+    runner.add_summary(summary)
     runner.info(text.render(made))
     if made.problem:
         runner.error(f"{made.problem.message} {made.problem.hint}".strip())
@@ -294,9 +295,9 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
     sys.exit(made.exit_code)
 
 
-def _write_report(made: report.Report, folder: Path) -> Path:
+def _write_report(made: report.Report, summary: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "report.json"
     path.write_bytes(report.encode(made))
-    (folder / "summary.md").write_text(markdown.render(made), encoding="utf-8")
+    (folder / "summary.md").write_text(summary, encoding="utf-8")
     return path

@@ -133,6 +133,7 @@ def find_state(
     published.update(others)
     lineage = _lineage(base, git, history)
     for age, commit in enumerate(lineage):
+        # It was tried above, and is tried again only if there is another bundle of it.
         if commit == base and base not in others:
             continue
         if commit in published and (

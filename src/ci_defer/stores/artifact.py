@@ -7,6 +7,7 @@ artifacts are trusted, and their limits.
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -106,10 +107,10 @@ class ArtifactStore:
                 except CiDeferError as error:
                     reasons.append(self._passed_over(artifact.id, error.message))
                     continue
-                # Moved into place only when all is well.
+                # Moved into place only when all is well; verified once, as nobody else has `to`.
                 (folder / "archive.zip").unlink()
                 shutil.copytree(folder, to, dirs_exist_ok=True)
-                return unpack(to, project_name=project_name)
+                return dataclasses.replace(bundle, directory=to)
         raise InvalidBundle(f"No artifact of commit {commit[:12]} can be used: {reasons[-1]}")
 
     def put(self, bundle: Bundle) -> str:
