@@ -77,7 +77,13 @@ def write_artifacts(folder: Path, **documents: Any) -> Path:
     return folder
 
 
-def packed(tmp_path: Path, *models: str, commit: str = COMMIT, project: str = PROJECT) -> Bundle:
+def packed(
+    tmp_path: Path,
+    *models: str,
+    commit: str = COMMIT,
+    project: str = PROJECT,
+    project_dir: str = "",
+) -> Bundle:
     """A bundle with these models, all of them built by production's own run."""
     number = len(list(tmp_path.glob("packed-*")))
     nodes = [node(f"model.{project}.{name}") for name in models]
@@ -93,7 +99,7 @@ def packed(tmp_path: Path, *models: str, commit: str = COMMIT, project: str = PR
         to,
         project=project,
         project_name=project,
-        origin=Origin(commit=commit),
+        origin=Origin(commit=commit, project_dir=project_dir),
         created_at=CREATED_AT,
         target=None,
     )

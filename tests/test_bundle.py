@@ -74,6 +74,7 @@ def test_pack__copies_the_artifacts_and_says_where_they_are_from(tmp_path: Path)
         "project": "key",
         "project_name": PROJECT,
         "origin": {
+            "project_dir": "",
             "commit": COMMIT,
             "branch": "main",
             "repository": "o/r",

@@ -255,7 +255,7 @@ EDGE = {
     *("dbt.commands", "dbt.process", "git", "rest", "runner"),
     *("stores", "stores.artifact", "stores.directory", "stores.plain"),
 }
-USE_CASE = {"defer", "demo", "onboard", "packages", "reparse", "state"}
+USE_CASE = {"base_commit", "defer", "demo", "onboard", "packages", "reparse", "state"}
 OUTERMOST = {"", "__main__", "cli", "settings"}
 # What a pure module may import of other packages.
 LIBRARIES = {"msgspec", "yaml"}

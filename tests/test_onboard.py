@@ -90,7 +90,12 @@ def test_onboard__publishes_the_artifacts_of_this_commit(place: Place, tmp_path:
     bundle = place.store.get(place.commit, tmp_path / "to", project_name=PROJECT)
     assert bundle.provenance
     assert bundle.provenance.origin == Origin(
-        commit=place.commit, branch="trunk", repository="o/r", run_id="7", run_attempt="2"
+        commit=place.commit,
+        project_dir=".",
+        branch="trunk",
+        repository="o/r",
+        run_id="7",
+        run_attempt="2",
     )
     assert bundle.provenance.created_at == "2026-01-02T03:04:05+00:00"
     assert (published.commit, published.location) == (

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ci_defer.errors import StateNotFound
+from ci_defer.report import PassedOver
 from ci_defer.rest import GitHubRest, RestError
 from ci_defer.state import FoundState, find_state
 from ci_defer.stores.artifact import ArtifactStore
@@ -38,6 +39,7 @@ class Place:
             self.repository.commit(name) for name in ("first", "middle", "base")
         )
         self.log = Log()
+        self.passed_over: list[PassedOver] = []
         self.waited: list[float] = []
         self.to = tmp_path / "to"
         self.to.mkdir()
@@ -75,7 +77,16 @@ class Place:
         )
         store = ArtifactStore(PROJECT, branch="main", outbox=None, rest=rest, log=self.log)
         git = self.repository.git
-        return find_state(store, self.base, git, rest, self.to, project_name=PROJECT, log=self.log)
+        return find_state(
+            store,
+            self.base,
+            git,
+            rest,
+            self.to,
+            project_name=PROJECT,
+            log=self.log,
+            passed_over=self.passed_over.append,
+        )
 
     def found(self) -> str:
         """The commit of the state that is found."""
@@ -168,7 +179,31 @@ def test_an_expired_artifact_is_passed_over(place: Place) -> None:
     place.publish(place.middle)
     place.publish(place.base, expired=True)
     assert place.found() == place.middle
-    assert "it has expired" in place.said
+    assert place.passed_over == [
+        PassedOver(commit=place.base, reason="Its artifact does not count: it has expired.")
+    ]
+
+
+def test_a_run_that_may_still_upload_is_said(place: Place) -> None:
+    place.publish(place.middle)
+    production = Run(id=7, event="push", head_branch="main", head_sha=place.base, name="dbt")
+    place.github.add_run(dataclasses.replace(production, status="in_progress", conclusion=None))
+    # Neither of these will ever publish a state of main.
+    place.github.add_run(dataclasses.replace(production, id=8, name="done"))
+    other = dataclasses.replace(production, id=9, name="other", status="queued", conclusion=None)
+    place.github.add_run(dataclasses.replace(other, event="pull_request"))
+    assert place.found() == place.middle
+    assert place.passed_over == [
+        PassedOver(commit=place.base, reason="Workflow runs of it have not finished yet: dbt.")
+    ]
+
+
+def test_runs_that_cannot_be_listed_are_no_error(place: Place) -> None:
+    place.publish(place.middle)
+    place.github.fail_next("GET", r".*/actions/runs$", status=403, message="No.")
+    assert place.found() == place.middle
+    assert place.passed_over == []
+    assert "cannot be listed" in place.said
 
 
 def test_an_older_artifact_of_the_same_commit_stands_in(place: Place) -> None:

@@ -43,11 +43,13 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a state comes from: what git and the workflow run know, and dbt does not.
 
-    `commit` is a full object id; `repository` is `owner/name`; the rest is empty outside of a
-    workflow run.
+    `commit` is a full object id; `project_dir` is the folder of dbt_project.yml from the top of
+    the repository, `.` for the top itself, and empty when unknown; `repository` is `owner/name`;
+    the rest is empty outside of a workflow run.
     """
 
     commit: str
+    project_dir: str = ""
     branch: str = ""
     repository: str = ""
     run_id: str = ""
@@ -183,10 +185,10 @@ def verify(path: Path, record: FileRecord) -> None:
     try:
         actual = _record(path)
     except OSError as error:
-        raise InvalidBundle(f"{path} cannot be read: {error.strerror}.") from error
+        raise InvalidBundle(f"{path.name} cannot be read: {error.strerror}.") from error
     if actual != record:
         raise InvalidBundle(
-            f"{path} is not the file that was published: {actual.size:,} bytes with SHA-256 "
+            f"{path.name} is not the file that was published: {actual.size:,} bytes with SHA-256 "
             f"{actual.sha256[:12]}, expected {record.size:,} with {record.sha256[:12]}.",
             "Run onboard again on the base branch.",
         )
@@ -211,7 +213,7 @@ def _read_own_manifest(path: Path, project_name: str) -> Manifest:
     actual = manifest.metadata.project_name
     if actual != project_name:
         raise InvalidBundle(
-            f"{path} belongs to the dbt project {actual!r}, not to {project_name!r}.",
+            f"{path.name} belongs to the dbt project {actual!r}, not to {project_name!r}.",
             "Check project-dir and state.",
         )
     return manifest

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ci_defer import __version__, findings
+from ci_defer.base_commit import History, base_commit
 from ci_defer.bundle import MANIFEST, RUN_RESULTS
 from ci_defer.dbt import Engine, Invocation, Selection
 from ci_defer.dbt.output import error_message
@@ -37,12 +38,13 @@ from ci_defer.report import (
     Command,
     NodeReport,
     Outcome,
+    PassedOver,
     Problem,
     Removed,
     Report,
     State,
 )
-from ci_defer.state import FoundState, History, IfNoState, base_commit, find_state
+from ci_defer.state import FoundState, IfNoState, find_state
 from ci_defer.stores import Store
 from ci_defer.stores.plain import PlainState
 from ci_defer.wording import (
@@ -113,6 +115,7 @@ class _Run:
     clock: float = field(default_factory=time.monotonic)
     invocations: list[Invocation] = field(default_factory=list)
     base: str = ""
+    passed_over: list[PassedOver] = field(default_factory=list)
     found: FoundState | None = None
     manifest: Manifest | None = None
     planned: tuple[str, ...] = ()
@@ -129,7 +132,7 @@ class _Run:
                 return self.report(Outcome.NO_STATE, NO_STATE)
             if self.settings.if_no_state is IfNoState.REPARSE:
                 self.log.info(error.message)
-                self._reparse(directory)
+                self._reparse(directory, error.message)
             else:
                 self.log.warning(f"{error.message} The whole project is built (if-no-state: full).")
         install_packages(self.project, self.engine, self.log, self.invocations.append)
@@ -158,10 +161,11 @@ class _Run:
             directory,
             project_name=self.project.name,
             log=self.log,
+            passed_over=self.passed_over.append,
         )
         self.log.info(_describe(self.found, self.base))
 
-    def _reparse(self, directory: Path) -> None:
+    def _reparse(self, directory: Path, reason: str) -> None:
         """Parse the base commit for this run's target, and for production's when there is one."""
         targets = [self.settings.target]
         if self.settings.production_target not in (None, self.settings.target):
@@ -176,7 +180,7 @@ class _Run:
             log=self.log,
             ran=self.invocations.append,
         )
-        self.found = FoundState(parsed[0], parsed[-1], REPARSED, 0, reparsed=True)
+        self.found = FoundState(parsed[0], parsed[-1], REPARSED, 0, reparsed_because=reason)
 
     def _selection(self) -> Selection:
         settings = self.settings
@@ -188,7 +192,7 @@ class _Run:
             select=settings.select,
             exclude=settings.exclude,
             state=self.found.compared.directory,
-            defer_state=self.found.production.directory if self.found.reparsed else None,
+            defer_state=self.found.production.directory if self.found.reparsed_because else None,
             favor_state=settings.favor_state,
         )
 
@@ -280,6 +284,7 @@ class _Run:
             run_url=self.event.run_url,
             problem=problem,
             state=_state(self.found, self.base) if self.found else None,
+            passed_over=self.passed_over,
             selected_count=len(self.planned),
             counts=findings.count(nodes),
             nodes=nodes,
@@ -315,7 +320,7 @@ class _Run:
         )
 
     def _warnings(self) -> list[str]:
-        if self.found and self.found.reparsed and not self.settings.production_target:
+        if self.found and self.found.reparsed_because and not self.settings.production_target:
             return [NO_PRODUCTION_TARGET]
         return []
 
@@ -354,11 +359,12 @@ def _state(found: FoundState, base: str) -> State:
     provenance = found.production.provenance
     if provenance is None:
         metadata = found.production.manifest.metadata
-        if found.reparsed:
+        if found.reparsed_because:
             return State(
                 location=found.location,
                 has_provenance=True,
                 reparsed=True,
+                reason=found.reparsed_because,
                 commit=base,
                 dbt_version=metadata.dbt_version,
                 age_commits=found.age_commits,

@@ -84,6 +84,10 @@ class Git:
         """The path of our directory inside the work tree: empty, or ending in a slash."""
         return self._run("rev-parse", "--show-prefix")
 
+    def top(self) -> Path:
+        """The top of the work tree."""
+        return Path(self._run("rev-parse", "--show-toplevel"))
+
     def branch(self) -> str:
         """The name of the checked-out branch, empty when HEAD is detached."""
         return self._run("branch", "--show-current")

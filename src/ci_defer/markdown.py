@@ -16,6 +16,7 @@ from ci_defer.report import (
     NodeOutcome,
     NodeReport,
     Outcome,
+    PassedOver,
     Problem,
     Report,
     State,
@@ -25,6 +26,7 @@ from ci_defer.wording import duration, number
 
 MAX_ROWS = 200
 MAX_CAUSES = 20
+MAX_PASSED_OVER = 3
 MAX_NODES_OF_CAUSE = 20
 MAX_MESSAGE = 3_000
 
@@ -55,6 +57,7 @@ def render(report: Report) -> str:
         _totals(report),
         _problem(report.problem, report.headline) if report.problem else "",
         *(f"> ⚠️ {text(warning)}" for warning in report.warnings),
+        *(f"> {_passed_over(item)}" for item in report.passed_over[:MAX_PASSED_OVER]),
         _causes(report),
         _nodes(report.nodes),
         _removed(report),
@@ -244,10 +247,14 @@ def _state(state: State) -> str:
         return f"compared with the manifest in {code(state.location)}, of an unknown commit"
     said = f"compared with commit {code(state.commit[:12])}"
     if state.reparsed:
-        return f"{said}, which was parsed again as nothing was published for it"
+        return f"{said}, which was parsed again: {text(state.reason)}"
     if state.age_commits:
         said += f", {number(state.age_commits, 'commit')} before the base commit"
     return f"{said}, published {text(state.created_at)}"
+
+
+def _passed_over(item: PassedOver) -> str:
+    return f"The state of commit {code(item.commit[:12])} was not used. {text(item.reason)}"
 
 
 def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

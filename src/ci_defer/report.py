@@ -118,9 +118,17 @@ class State(Part, frozen=True, kw_only=True):
     reparsed: Annotated[
         bool, Meta(description="nothing was published: the base commit was parsed again")
     ] = False
+    reason: Annotated[str, Meta(description="why the base commit was parsed again")] = ""
     age_commits: Annotated[
         int | None, Meta(description="first-parent commits from the base commit back to it")
     ] = None
+
+
+class PassedOver(Part, frozen=True, kw_only=True):
+    """A commit nearer to the base commit than the state that was used, and why not that one."""
+
+    commit: str
+    reason: str
 
 
 class Command(Part, frozen=True, kw_only=True):
@@ -165,6 +173,9 @@ class Report(Part, frozen=True, kw_only=True):
     run_url: str = ""
     problem: Problem | None = None
     state: State | None = None
+    passed_over: Annotated[
+        list[PassedOver], Meta(description="states that could not be used, nearest first")
+    ] = []
     selected_count: Annotated[int, Meta(description="nodes that dbt selected")] = 0
     counts: Counts = Counts()
     nodes: list[NodeReport] = []

@@ -25,6 +25,8 @@ from ci_defer.log import Log
 
 API_VERSION = "2022-11-28"
 PAGE_SIZE = 100
+# Busy branches have many commits for each first parent; 2,000 of them are enough of an effort.
+MAX_PAGES_OF_HISTORY = 20
 # Seconds to connect, and between two pieces of an answer.
 TIMEOUT = (10, 60)
 ATTEMPTS = 5
@@ -136,7 +138,7 @@ class GitHubRest:
         parents: dict[str, str] = {}
         chain = [commit]
         page = 1
-        while len(chain) < limit:
+        while len(chain) < limit and page <= MAX_PAGES_OF_HISTORY:
             listed = self.get("commits", sha=commit, per_page=PAGE_SIZE, page=page)
             for entry in listed:
                 above = entry.get("parents") or []

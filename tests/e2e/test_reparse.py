@@ -62,3 +62,45 @@ def test_base_commit__that_is_broken_leaves_no_worktree(one_shop: Shop) -> None:
     assert "dbt cannot parse the base commit" in error
     assert "set if-no-state to full or skip" in ran.output
     assert one_shop.git("worktree", "list") == worktrees
+
+
+def test_packages__that_only_the_pull_request_declares(one_shop: Shop) -> None:
+    one_shop.pull_request(
+        lambda shop: add_package(shop, "{% macro spice() %}'cinnamon'{% endmacro %}")
+    )
+    ran = one_shop.defer("--state", str(one_shop.root / "empty"), "--production-target", "prod")
+    assert ran.exit_code == 0, ran.output
+    report = one_shop.report()
+    assert [command["arguments"][1] for command in report["commands"]] == [
+        *("parse", "parse"),
+        *("deps", "ls", "build"),
+    ]
+    assert report["nodes"][0]["name"] == "spiced"
+    assert report["selected_count"] == 1
+
+
+def test_vars__are_those_of_this_run_for_both_commits(one_shop: Shop) -> None:
+    one_shop.write("models/steeped.sql", "select {{ var('minutes') }} as minutes\n")
+    one_shop.commit("A model that cannot be parsed without its var")
+    one_shop.pull_request(lambda shop: shop.write("notes.md", "Nothing of dbt's.\n"))
+    nowhere = str(one_shop.root / "empty")
+    ran = one_shop.defer("--state", nowhere, "--dbt-args", "--vars '{minutes: 4}' --no-use-colors")
+    assert ran.exit_code == 0, ran.output
+    report = one_shop.report()
+    assert report["outcome"] == "no-changes"
+    for command in report["commands"]:
+        assert {"--vars", "{minutes: 4}", "--no-use-colors"} <= set(command["arguments"])
+
+
+def test_report__says_why_and_what_was_passed_over(one_shop: Shop) -> None:
+    base = one_shop.git("rev-parse", "HEAD")
+    (one_shop.store / "shop" / base / "state.json").write_text("{}")
+    one_shop.pull_request(lambda shop: shop.write("notes.md", "Nothing of dbt's.\n"))
+    ran = one_shop.defer("--production-target", "prod")
+    assert ran.exit_code == 0, ran.output
+    report = one_shop.report()
+    assert report["state"]["reparsed"]
+    assert "no sound state of the base commit" in report["state"]["reason"]
+    (passed,) = report["passed_over"]
+    assert (passed["commit"], "is not a state.json" in passed["reason"]) == (base, True)
+    assert "parsed again" in one_shop.summary()

@@ -37,6 +37,10 @@ class Store(Protocol):
         """
         ...
 
+    def absence(self, commit: str) -> str:
+        """Why `commits` did not list `commit`, as a sentence; empty when nothing is known of it."""
+        ...
+
     def get(self, commit: str, to: Path, *, project_name: str) -> Bundle:
         """Copy the bundle of `commit` into the empty directory `to`, and verify it.
 

@@ -79,6 +79,7 @@ class ArtifactStore:
         self._rest = rest
         self._log = log
         self._by_commit: dict[str, list[_Artifact]] = {}
+        self._refused: dict[str, str] = {}
 
     @property
     def location(self) -> str:
@@ -93,6 +94,20 @@ class ArtifactStore:
                 commit = artifact.workflow_run.head_sha
                 self._by_commit.setdefault(commit, []).append(artifact)
                 yield commit
+
+    def absence(self, commit: str) -> str:
+        """An artifact that does not count, or a run that may still upload one."""
+        if reason := self._refused.get(commit):
+            return f"Its artifact does not count: {reason}."
+        try:
+            unfinished = self._unfinished_runs(commit)
+        except CiDeferError as error:
+            # It would only have been an explanation.
+            self._log.info(f"The runs of commit {commit[:12]} cannot be listed: {error.message}")
+            return ""
+        if unfinished:
+            return f"Workflow runs of it have not finished yet: {', '.join(sorted(unfinished))}."
+        return ""
 
     def get(self, commit: str, to: Path, *, project_name: str) -> Bundle:
         """The newest sound artifact of the commit. Raises InvalidBundle when none is."""
@@ -140,19 +155,32 @@ class ArtifactStore:
         if artifact.name != self.artifact_name:
             return None
         run = artifact.workflow_run
+        reason = ""
         if artifact.expired:
-            self._passed_over(artifact.id, "it has expired")
+            reason = "it has expired"
         elif run is None:
-            self._passed_over(artifact.id, "its workflow run is gone")
+            reason = "its workflow run is gone"
         elif run.head_repository_id != run.repository_id:
-            self._passed_over(artifact.id, "its run belongs to a fork")
+            reason = "its run belongs to a fork"
         elif run.head_branch != self._branch:
-            self._passed_over(
-                artifact.id, f"its run is of branch {run.head_branch!r}, not of {self._branch!r}"
-            )
-        else:
+            reason = f"its run is of branch {run.head_branch!r}, not of {self._branch!r}"
+        if not reason:
             return artifact
+        self._passed_over(artifact.id, reason)
+        if run:
+            self._refused.setdefault(run.head_sha, reason)
         return None
+
+    def _unfinished_runs(self, commit: str) -> set[str]:
+        """The names of production's workflow runs of the commit that may still upload."""
+        listing = self._reader().items("actions/runs", "workflow_runs", head_sha=commit)
+        return {
+            str(run.get("name"))
+            for run in listing
+            if run.get("event") in TRUSTED_EVENTS
+            and run.get("head_branch") == self._branch
+            and run.get("status") != "completed"
+        }
 
     def _passed_over(self, artifact_id: int, reason: str) -> str:
         self._log.info(f"Artifact {artifact_id} is passed over: {reason}.")

@@ -60,6 +60,11 @@ class DirectoryStore:
                 "Check the permissions of the directory.",
             ) from error
 
+    def absence(self, commit: str) -> str:
+        if (self._project / commit).is_dir():
+            return f"It has no {STATE}: it is being written, or its writer died."
+        return ""
+
     def get(self, commit: str, to: Path, *, project_name: str) -> Bundle:
         folder = self._project / commit
         provenance = decode_state(folder / STATE)
