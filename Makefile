@@ -9,7 +9,7 @@ BIN := $(DEV)/bin
 DBTS := dbt-1.11 dbt-1.12
 WORKFLOWS := action.yml .github/workflows/*.yml
 
-.PHONY: demo test test-fast lint format schema lock clean environments
+.PHONY: demo test test-fast lint format schema pictures lock clean environments
 
 demo: $(CACHE)/demo.done  ## Play a pull request on an embedded DuckDB project.
 	@$(CACHE)/demo/bin/ci-defer demo
@@ -35,6 +35,9 @@ format: $(CACHE)/dev.done
 
 schema: $(CACHE)/dev.done  ## Write docs/report.schema.json from the code.
 	$(BIN)/python -c 'import json; from ci_defer.report import schema; print(json.dumps(schema(), indent=2))' >docs/report.schema.json
+
+pictures: $(CACHE)/dev.done $(CACHE)/node.done  ## Golden comments as GitHub shows them; needs Chromium.
+	$(BIN)/python -m tests.render tests/golden/*.md --open --to $(CACHE)/pictures
 
 environments: $(CACHE)/dev.done $(DBTS:%=$(CACHE)/%.done) $(CACHE)/node.done
 
