@@ -24,6 +24,7 @@ OPERATIONS = {
     f"{_REPO}/actions/artifacts": ("get",),
     f"{_REPO}/actions/artifacts/{{artifact_id}}": ("get",),
     f"{_REPO}/actions/artifacts/{{artifact_id}}/{{archive_format}}": ("get",),
+    f"{_REPO}/actions/runs": ("get",),
     f"{_REPO}/actions/runs/{{run_id}}": ("get",),
     f"{_REPO}/commits": ("get",),
     f"{_REPO}/commits/{{commit_sha}}/pulls": ("get",),

@@ -5,10 +5,11 @@ history of git repositories that a test hands in, and keeps comments. Every requ
 answer but those of a queued fault, is validated against GitHub's published description (`openapi`).
 
 What the description does not say, and is so here: any token is good for everything unless a test
-registers it; lists are cut at 100 a page, and link to `/repositories/{id}`; artifacts come newest
-first; a comment has at most 65,536 characters; `commits/{sha}/pulls` knows the pull requests from a
-fork only when the fork is asked. Not here: the files of commits and comparisons, commits that are
-named `owner:ref`, conditional requests, and what moves or locks repositories and issues.
+registers it; lists are cut at 100 a page, and link to `/repositories/{id}`; artifacts and runs come
+newest first; a comment has at most 65,536 characters; `commits/{sha}/pulls` knows the pull requests
+from a fork only when the fork is asked. Not here: the files of commits and comparisons, commits
+that are named `owner:ref`, runs by actor, time or check suite, conditional requests, and what moves
+or locks repositories and issues.
 """
 
 from __future__ import annotations
@@ -202,6 +203,7 @@ class RestService:
                 self._download_artifact,
                 ("actions",),
             ),
+            _Endpoint("GET", f"{_REPO}/actions/runs", self._list_runs, ("actions",)),
             _Endpoint("GET", f"{_REPO}/actions/runs/{{run_id}}", self._get_run, ("actions",)),
             _Endpoint("GET", f"{_REPO}/compare/{{basehead}}", self._compare, contents),
             _Endpoint("GET", f"{_REPO}/commits", self._list_commits, contents),
@@ -479,11 +481,34 @@ class RestService:
         head = self._repository(run.head_repository or run.repository)
         return documents.artifact_document(call.api, artifact, run, call.repository, head)
 
+    def _list_runs(self, call: _Call) -> Response:
+        query = call.request.query
+        for name in ("actor", "created", "check_suite_id"):
+            if name in query:
+                raise AssertionError(f"runs by {name} are not here")
+        found = [
+            run
+            for run in self._states[call.repository.id].runs.values()
+            if query.get("head_sha", run.head_sha) == run.head_sha
+            and query.get("event", run.event) == run.event
+            and query.get("branch", run.head_branch) == run.head_branch
+            and query.get("status", run.status) in (run.status, run.conclusion)
+        ]
+        found.sort(key=lambda run: (run.created_at, run.id), reverse=True)
+        document = {
+            "total_count": len(found),
+            "workflow_runs": [self._run_document(call, run) for run in call.cut(found)],
+        }
+        return json_response(document, headers=call.links(len(found)))
+
     def _get_run(self, call: _Call) -> Response:
-        state = self._states[call.repository.id]
-        run = state.runs.get(call.number("run_id"))
+        run = self._states[call.repository.id].runs.get(call.number("run_id"))
         if run is None:
             raise _Refused(404, _NOT_FOUND)
+        return json_response(self._run_document(call, run))
+
+    def _run_document(self, call: _Call, run: Run) -> dict[str, Any]:
+        state = self._states[call.repository.id]
         head_repository = self._repository(run.head_repository or run.repository)
         sha = state.history and state.history.resolve(run.head_sha)
         commit = state.history.commit(sha) if state.history and sha else None
@@ -493,7 +518,7 @@ class RestService:
                 documents.minimal_pull_document(call.api, *self._ends(state.pulls[number]))
                 for number in run.pull_requests
             ]
-        return json_response(document)
+        return document
 
     def _history(self, call: _Call) -> History:
         history = self._states[call.repository.id].history

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from tests.harness.web import Request, Response
 TOKEN = "ghs_0123456789abcdefghijklmnopqrstuvwxyz"
 SHOP = "/repos/acme/shop"
 ARTIFACTS = f"{SHOP}/actions/artifacts"
+RUNS = f"{SHOP}/actions/runs"
 COMMENTS = f"{SHOP}/issues/7/comments"
 ZIP = r"/repos/.*/zip"
 SHA = "5" * 40
@@ -288,6 +290,87 @@ def test_a_run(fake: FakeGitHub, tmp_path: Path) -> None:
     running = get(fake, f"{SHOP}/actions/runs/44").json()
     assert (running["status"], running["conclusion"]) == ("in_progress", None)
     assert running["head_commit"] is None
+
+
+def run_ids(response: requests.Response) -> list[int]:
+    assert response.status_code == 200
+    return [run["id"] for run in response.json()["workflow_runs"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({}, [5, 2, 4, 3, 1]),
+        ({"head_sha": SHA}, [5, 3, 1]),
+        ({"event": "push"}, [5, 2, 1]),
+        ({"branch": "main"}, [5, 2, 4, 1]),
+        ({"status": "queued"}, [5]),
+        ({"status": "in_progress"}, [2]),
+        ({"status": "completed"}, [4, 3, 1]),
+        ({"status": "success"}, [3, 1]),
+        ({"status": "failure"}, [4]),
+        ({"head_sha": SHA, "event": "push", "branch": "main", "status": "completed"}, [1]),
+        ({"head_sha": SHA[:7]}, []),
+    ],
+)
+def test_runs__are_listed_newest_first_by_what_is_asked(
+    fake: FakeGitHub, query: dict[str, str], expected: list[int]
+) -> None:
+    start = now() - timedelta(days=1)
+    fake.add_repository("acme/other")
+    for minutes, run in enumerate(
+        (
+            Run(1, head_sha=SHA),
+            Run(3, head_sha=SHA, event="pull_request", head_branch="feature"),
+            Run(4, event="schedule", conclusion="failure"),
+            Run(2, status="in_progress", conclusion=None),
+            Run(5, head_sha=SHA, status="queued", conclusion=None),
+            Run(6, head_sha=SHA, repository="acme/other"),
+        )
+    ):
+        fake.add_run(replace(run, created_at=start + timedelta(minutes=minutes)))
+    listed = get(fake, RUNS, params=query)
+    assert run_ids(listed) == expected
+    assert listed.json()["total_count"] == len(expected)
+    for run in listed.json()["workflow_runs"]:
+        assert get(fake, f"{RUNS}/{run['id']}").json() == run
+
+
+def test_runs__pages_and_permission(fake: FakeGitHub) -> None:
+    fake.add_repository("acme/shop", private=True)
+    fake.add_token("comments", permissions={"pull-requests": "write"})
+    fake.add_token("runs", permissions={"actions": "read"})
+    for number in range(45):
+        fake.add_run(Run(number, head_sha=SHA))
+    fake.add_run(Run(99, event="schedule"))
+    first = get(fake, RUNS, params={"event": "push"}, token="runs")
+    second = get(fake, first.links["next"]["url"].removeprefix(fake.url), token="runs")
+    assert run_ids(first) + run_ids(second) == list(reversed(range(45)))
+    assert fake.requests[-1].query == {"event": "push", "page": "2"}
+    assert set(second.links) == {"prev", "first"}
+    assert second.json()["total_count"] == 45
+    one = get(fake, RUNS, params={"per_page": 1, "page": 46}, token="runs")
+    assert run_ids(one) == [0]
+    denied = get(fake, RUNS, token="comments")
+    assert denied.status_code == 403
+    assert denied.headers["X-Accepted-GitHub-Permissions"] == "actions=read"
+
+
+def test_runs__a_status_that_there_is_not_is_a_violation(
+    fake: FakeGitHub, violating: list[str]
+) -> None:
+    fake.add_run(Run(1))
+    assert run_ids(get(fake, RUNS, params={"status": "done"})) == []
+    assert "'done' is not one of ['completed', 'action_required'" in violating[0]
+
+
+def test_runs__with_pygithub(fake: FakeGitHub) -> None:
+    for number in range(35):
+        fake.add_run(Run(number, head_sha=SHA))
+    with pygithub_repository(fake) as repository:
+        runs = list(repository.get_workflow_runs(head_sha=SHA, event="push"))
+        assert [run.id for run in runs] == list(reversed(range(35)))
+        assert {(run.status, run.conclusion) for run in runs} == {("completed", "success")}
 
 
 # History
