@@ -7,6 +7,7 @@ UV := $(CACHE)/uv/bin/uv
 DEV := $(CACHE)/dev
 BIN := $(DEV)/bin
 DBTS := dbt-1.11 dbt-1.12
+TOOLS := $(DBTS) datapilot
 WORKFLOWS := action.yml .github/workflows/*.yml
 
 .PHONY: demo test test-fast lint format schema pictures lock clean environments
@@ -39,7 +40,7 @@ schema: $(CACHE)/dev.done  ## Write docs/report.schema.json from the code.
 pictures: $(CACHE)/dev.done $(CACHE)/node.done  ## Golden comments as GitHub shows them; needs Chromium.
 	$(BIN)/python -m tests.render tests/golden/*.md --open --to $(CACHE)/pictures
 
-environments: $(CACHE)/dev.done $(DBTS:%=$(CACHE)/%.done) $(CACHE)/node.done
+environments: $(CACHE)/dev.done $(TOOLS:%=$(CACHE)/%.done) $(CACHE)/node.done
 
 lock: $(UV)  ## Make all locks anew.
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
@@ -47,10 +48,14 @@ lock: $(UV)  ## Make all locks anew.
 	$(COMPILE) pyproject.toml --group build --extra demo -o requirements/demo.txt
 	$(COMPILE) pyproject.toml --group build --group dev -o requirements/dev.txt
 	for dbt in $(DBTS); do $(COMPILE) requirements/$$dbt.in -o requirements/$$dbt.txt; done
+	$(COMPILE) $(UNUSED:%=--no-emit-package %) requirements/datapilot.in -o requirements/datapilot.txt
 	npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.10 \
 	--custom-compile-command "make lock" --upgrade
+
+# What datapilot requires and does not import, which is most of its size.
+UNUSED := sqlglotc cryptography cffi pycparser
 
 clean:
 	rm -rf $(CACHE) node_modules
@@ -67,7 +72,7 @@ $(CACHE)/dev.done $(CACHE)/demo.done: $(CACHE)/%.done: requirements/%.txt pyproj
 	$(UV) pip install --quiet --no-deps --no-build-isolation --python $(CACHE)/$* --editable .
 	touch $@
 
-$(DBTS:%=$(CACHE)/%.done): $(CACHE)/%.done: requirements/%.txt | $(UV)
+$(TOOLS:%=$(CACHE)/%.done): $(CACHE)/%.done: requirements/%.txt | $(UV)
 	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(CACHE)/$*
 	$(UV) pip sync --quiet --compile-bytecode --require-hashes --python $(CACHE)/$* $<
 	touch $@
