@@ -98,7 +98,7 @@ def test_find_state__in_an_empty_store_says_how_to_fill_it(search: Search) -> No
 
 def test_find_state__never_takes_the_state_of_another_line(search: Search) -> None:
     search.publish("head")
-    with pytest.raises(StateNotFound, match=f"1 production states, but none of.*{search.tip[:12]}"):
+    with pytest.raises(StateNotFound, match=f"1 production state, but none of.*{search.tip[:12]}"):
         search.find()
 
 

@@ -10,11 +10,19 @@ import zipfile
 import zlib
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from ci_defer.errors import InvalidBundle
 
 CHUNK = 1024 * 1024
 MAX_MEMBERS = 100
+# The others have no bound on what one read may unpack.
+METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
+# What zipfile raises for archives that nobody's program writes.
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError),
+    *(NotImplementedError, RuntimeError, UnicodeDecodeError),
+)
 
 
 def extract(archive: Path, to: Path, *, names: Collection[str], limit: int) -> None:
@@ -25,15 +33,22 @@ def extract(archive: Path, to: Path, *, names: Collection[str], limit: int) -> N
     holds: an absolute path, `..`, a link, a device, a name twice, encryption, damage.
     """
     try:
-        with zipfile.ZipFile(archive) as opened:
+        with _open(archive) as opened:
             members = opened.infolist()
             _check(members)
             left = limit
             for member in members:
                 if member.filename in names:
                     left -= _extract_member(opened, member, to / member.filename, left)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except DAMAGE as error:
         raise InvalidBundle(f"The archive is damaged: {error}.") from error
+
+
+def _open(archive: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive)
+    except OSError as error:
+        raise _misplaced(error) from error
 
 
 def _check(members: list[zipfile.ZipInfo]) -> None:
@@ -48,6 +63,8 @@ def _check(members: list[zipfile.ZipInfo]) -> None:
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise InvalidBundle(f"The archive holds a link or a device: {name[:100]!r}.")
+        if member.compress_type not in METHODS:
+            raise InvalidBundle(f"The archive is compressed in an unusual way: {name[:100]!r}.")
         if name in seen:
             raise InvalidBundle(f"The archive holds {name[:100]!r} twice.")
         seen.add(name)
@@ -57,7 +74,7 @@ def _extract_member(
     opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int
 ) -> int:
     size = 0
-    with opened.open(member) as source, target.open("xb") as file:
+    with _open_member(opened, member) as source, target.open("xb") as file:
         while chunk := source.read(CHUNK):
             size += len(chunk)
             if size > limit:
@@ -66,3 +83,15 @@ def _extract_member(
                 )
             file.write(chunk)
     return size
+
+
+def _open_member(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    try:
+        return opened.open(member)
+    except OSError as error:
+        raise _misplaced(error) from error
+
+
+def _misplaced(error: OSError) -> InvalidBundle:
+    """An offset outside of the file; an error of the disk would come with the data."""
+    return InvalidBundle(f"The archive is damaged: {error.strerror or error}.")

@@ -22,6 +22,7 @@ from ci_defer.project import PROJECT_FILE
 from ci_defer.report import PassedOver
 from ci_defer.stores import Store
 from ci_defer.stores.plain import PlainState
+from ci_defer.wording import number
 
 # How far back a bundle may be: beyond that its state says little about the base commit.
 MAX_AGE_COMMITS = 200
@@ -79,7 +80,7 @@ def find_state(
     return search.run(history)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Search:
     store: Store
     base: str
@@ -88,6 +89,8 @@ class _Search:
     project_name: str
     log: Log
     passed_over: Callable[[PassedOver], None]
+    # Why the base commit has none, as far as the store knows.
+    absence: str = ""
 
     def run(self, history: History | None) -> FoundState:
         listing = self.store.commits()
@@ -98,6 +101,7 @@ class _Search:
             return found
         others = list(listing)
         if self.base not in published and (reason := self.store.absence(self.base)):
+            self.absence = reason
             self.log.info(f"There is no state of the base commit {self.base[:12]}. {reason}")
             self.passed_over(PassedOver(commit=self.base, reason=reason))
         published.update(others)
@@ -124,12 +128,13 @@ class _Search:
     def _why_not_found(self, lineage: Sequence[str], published: set[str]) -> str:
         location = self.store.location
         if not published:
-            return f"{location} holds no production state yet."
+            return f"{location} holds no production state yet. {self.absence}".strip()
         if published.intersection(lineage):
             return f"{location} holds no sound state of the base commit or of one before it."
         return (
-            f"{location} holds {len(published)} production states, but none of the base commit "
-            f"{self.base[:12]} or of the {len(lineage) - 1} commits before it that are known here."
+            f"{location} holds {number(len(published), 'production state')}, but none of the base "
+            f"commit {self.base[:12]} or of the {number(len(lineage) - 1, 'commit')} before it "
+            "that are known here."
         )
 
 

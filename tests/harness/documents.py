@@ -329,6 +329,18 @@ def run_document(
     }
 
 
+def workflow_run_event(
+    api: str, run: Run, repository: Repository, head_repository: Repository
+) -> dict[str, Any]:
+    """The payload of the event that a run has finished; without the workflow's own facts."""
+    return {
+        "action": "completed",
+        "workflow_run": run_document(api, run, repository, head_repository, None),
+        "repository": repository_document(api, repository),
+        "sender": user_document(api, head_repository.owner),
+    }
+
+
 def commit_document(api: str, repository: str, commit: Commit) -> dict[str, Any]:
     """Describe a commit whose author and committer have no account; without its files."""
     url = f"{api}/repos/{repository}"

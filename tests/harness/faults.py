@@ -70,11 +70,18 @@ class Faults:
         times: int = 1,
         message: str | None = None,
         headers: Mapping[str, str] | None = None,
+        done: bool = False,
     ) -> None:
-        """Answer with an error, and do not do what was asked."""
+        """Answer with an error, and do not do what was asked, or do it when `done` says so."""
         text = message or ("Server Error" if status >= 500 else HTTPStatus(status).phrase)
         response = _error(status, text, "https://docs.github.com/rest", headers or {})
-        self._add(method, path, times, lambda _: response)
+
+        def fail(answer: Answer) -> Response:
+            if done:
+                answer()
+            return response
+
+        self._add(method, path, times, fail)
 
     def limit_next(
         self,

@@ -53,6 +53,8 @@ class FakeGitHub(WebServer):
         self.add_repository = rest.add_repository
         self.serve_git = rest.serve_git
         self.add_run = rest.add_run
+        self.run = rest.run
+        self.workflow_run_event = rest.workflow_run_event
         self.add_pull = rest.add_pull
         self.add_artifact = rest.add_artifact
         self.delete_artifact = rest.delete_artifact

@@ -26,6 +26,7 @@ OPERATIONS = {
     f"{_REPO}/actions/artifacts/{{artifact_id}}/{{archive_format}}": ("get",),
     f"{_REPO}/actions/runs": ("get",),
     f"{_REPO}/actions/runs/{{run_id}}": ("get",),
+    f"{_REPO}/actions/runs/{{run_id}}/artifacts": ("get",),
     f"{_REPO}/commits": ("get",),
     f"{_REPO}/commits/{{commit_sha}}/pulls": ("get",),
     f"{_REPO}/commits/{{ref}}": ("get",),

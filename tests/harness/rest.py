@@ -3,6 +3,7 @@
 It lists the artifacts that `results` keeps, joined with the runs that a test registers, tells the
 history of git repositories that a test hands in, and keeps comments. Every request, and every
 answer but those of a queued fault, is validated against GitHub's published description (`openapi`).
+Of the other API, GraphQL, it answers one query, `VIEWER`; every other one is a violation.
 
 What the description does not say, and is so here: any token is good for everything unless a test
 registers it; lists are cut at 100 a page, and link to `/repositories/{id}`; artifacts and runs come
@@ -39,7 +40,12 @@ REPOSITORY = "acme/shop"
 
 LONGEST_COMMENT = 65_536
 
+VIEWER = "query { viewer { login } }"
+"""Who the author of what is written with a token is, which REST tells people alone."""
+
 _VERSIONS = {"2022-11-28", "2026-03-10"}
+# Payloads of events name it, whichever way the client reaches the fake.
+_API = "https://api.github.com"
 _RETENTION = timedelta(days=90)
 _LARGEST_PAGE = 100
 _LARGEST_COMPARISON = 250
@@ -53,10 +59,17 @@ class Token:
     """What a token is good for."""
 
     user: str | None = None
-    """A person; None for what a job gets, which is an app's."""
+    """A person; None for an app's."""
+    app: str | None = None
+    """The name of the app in its URL; None for the one whose tokens jobs get."""
     permissions: Mapping[str, str] | None = None
     """By name as in a workflow, `read` or `write`; None for all that there are."""
     revoked: bool = False
+
+    @property
+    def login(self) -> str:
+        """The author of what is written with it."""
+        return self.user or (f"{self.app}[bot]" if self.app else BOT)
 
     def allows(self, names: Iterable[str], level: str) -> bool:
         """Whether it has one of the permissions; all names are those of a workflow."""
@@ -205,6 +218,12 @@ class RestService:
             ),
             _Endpoint("GET", f"{_REPO}/actions/runs", self._list_runs, ("actions",)),
             _Endpoint("GET", f"{_REPO}/actions/runs/{{run_id}}", self._get_run, ("actions",)),
+            _Endpoint(
+                "GET",
+                f"{_REPO}/actions/runs/{{run_id}}/artifacts",
+                self._list_artifacts_of_run,
+                ("actions",),
+            ),
             _Endpoint("GET", f"{_REPO}/compare/{{basehead}}", self._compare, contents),
             _Endpoint("GET", f"{_REPO}/commits", self._list_commits, contents),
             _Endpoint("GET", f"{_REPO}/commits/{{commit_sha}}/pulls", self._pulls_of, pulls),
@@ -234,7 +253,9 @@ class RestService:
             _Endpoint("GET", "/user", self._get_user),
         ]
         self.routes = [
-            Route(endpoint.method, endpoint.path, self._handler(endpoint)) for endpoint in endpoints
+            *(Route(one.method, one.path, self._handler(one)) for one in endpoints),
+            # That of GitHub Enterprise Server is beside its REST API, at /api/graphql.
+            Route("POST", re.compile("(?:/api)?/graphql"), self._graphql),
         ]
 
     # What a test says and asks.
@@ -264,6 +285,16 @@ class RestService:
         self._state(run.repository).runs[run.id] = run
         self._state(run.head_repository or run.repository, fork=True)
         return run
+
+    def run(self, run_id: int, repository: str = REPOSITORY) -> Run:
+        """A run that there is."""
+        return self._state(repository).runs[run_id]
+
+    def workflow_run_event(self, run: Run) -> dict[str, Any]:
+        """The payload of the event `workflow_run` for a run that has finished."""
+        repository = self._repository(run.repository)
+        head = self._repository(run.head_repository or run.repository)
+        return documents.workflow_run_event(_API, run, repository, head)
 
     def add_pull(self, pull: PullRequest) -> PullRequest:
         """Have a pull request, or have it otherwise than before."""
@@ -326,16 +357,18 @@ class RestService:
         permissions: Mapping[str, str] | None = None,
         read_only: bool = False,
         user: str | None = None,
+        app: str | None = None,
         revoked: bool = False,
     ) -> None:
-        """Say what a token is good for; one that is not registered is an app's, and for all.
+        """Say what a token is good for; one that is not registered is a job's, and for all.
 
-        `permissions` are those of a workflow: `{"pull-requests": "write"}` grants no other.
+        `permissions` are those of a workflow: `{"pull-requests": "write"}` grants no other. `user`
+        is the person that it stands for, `app` the slug of an app other than that of jobs.
         """
         if read_only:
             names = ("actions", "contents", "issues", "pull-requests")
             permissions = dict.fromkeys(names, "read")
-        self._tokens[value] = Token(user, permissions, revoked)
+        self._tokens[value] = Token(user, app, permissions, revoked)
 
     # How requests are answered.
 
@@ -396,13 +429,45 @@ class RestService:
             body |= {"documentation_url": url, "status": str(refused.status)}
             return json_response(body, refused.status, refused.headers)
 
-    def _authorize(self, endpoint: _Endpoint, request: Request, repository: Repository) -> Token:
+    def _graphql(self, request: Request, match: re.Match[str]) -> Response:
+        problems = _header_problems(request)
+        try:
+            message = json.loads(request.body)
+        except ValueError:
+            message = None
+        query = message.get("query") if isinstance(message, dict) and len(message) == 1 else None
+        is_known = isinstance(query, str) and query.split() == VIEWER.split()
+        if not is_known:
+            problems.append(f"not the one query that is answered here: {request.body[:200]!r}")
+
+        def answer() -> Response:
+            try:
+                token = self._token(request)
+            except _Refused as refused:
+                body = {"message": str(refused), "status": str(refused.status)}
+                url = "https://docs.github.com/graphql"
+                return json_response({**body, "documentation_url": url}, refused.status)
+            if not is_known:
+                return json_response({"errors": [{"message": "A query attribute must be given"}]})
+            return json_response({"data": {"viewer": {"login": token.login}}})
+
+        response = self._faults.around(request, answer)
+        response = replace(response, headers={**_HEADERS, **response.headers})
+        if problems:
+            raise Violation("; ".join(problems), response)
+        return response
+
+    def _token(self, request: Request) -> Token:
         scheme, _, value = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() not in ("bearer", "token") or not value.strip():
             raise _Refused(401, "Requires authentication")
         token = self._tokens.get(value.strip(), Token())
         if token.revoked:
             raise _Refused(401, "Bad credentials")
+        return token
+
+    def _authorize(self, endpoint: _Endpoint, request: Request, repository: Repository) -> Token:
+        token = self._token(request)
         if endpoint.template.startswith(_REPO) and not repository.id:
             raise _Refused(404, _NOT_FOUND)
         level = "read" if endpoint.method == "GET" else "write"
@@ -432,12 +497,20 @@ class RestService:
         return json_response(documents.own_user_document(call.api, call.token.user))
 
     def _list_artifacts(self, call: _Call) -> Response:
+        return self._artifact_list(call, self._artifacts(call.repository))
+
+    def _list_artifacts_of_run(self, call: _Call) -> Response:
+        if "direction" in call.request.query:
+            raise AssertionError("artifacts by direction are not here")
+        number = call.number("run_id")
+        if number not in self._states[call.repository.id].runs:
+            raise _Refused(404, _NOT_FOUND)
+        every = self._artifacts(call.repository)
+        return self._artifact_list(call, (one for one in every if one[1].id == number))
+
+    def _artifact_list(self, call: _Call, every: Iterable[tuple[Artifact, Run]]) -> Response:
         name = call.request.query.get("name")
-        found = [
-            (artifact, run)
-            for artifact, run in self._artifacts(call.repository)
-            if name in (None, artifact.name)
-        ]
+        found = [(artifact, run) for artifact, run in every if name in (None, artifact.name)]
         found.sort(key=lambda one: (one[0].created_at, one[0].id), reverse=True)
         document = {
             "total_count": len(found),
@@ -679,8 +752,9 @@ class RestService:
     def _create_comment(self, call: _Call) -> Response:
         number = self._issue(call)
         body = _comment_body(call)
-        user = call.token.user or BOT
-        comment = self.add_comment(number, body, user=user, repository=call.repository.name)
+        comment = self.add_comment(
+            number, body, user=call.token.login, repository=call.repository.name
+        )
         document = documents.comment_document(call.api, call.repository.name, comment)
         return json_response(document, 201, {"Location": document["url"]})
 

@@ -243,6 +243,46 @@ def test_a_thousand_artifacts_are_ten_pages(fake: FakeGitHub) -> None:
     assert beyond.json()["artifacts"] == []
 
 
+def test_artifacts_of_a_run__are_its_own_newest_first_by_name_and_over_pages(
+    fake: FakeGitHub,
+) -> None:
+    fake.add_repository("acme/shop", private=True)
+    fake.add_repository("acme/other")
+    for run in (Run(1), Run(2), Run(3), Run(4, repository="acme/other")):
+        fake.add_run(run)
+    start = now() - timedelta(days=1)
+    for number in range(105):
+        created_at = start + timedelta(minutes=number)
+        fake.add_artifact(f"report-{number % 2}", b"zip", 1, created_at=created_at)
+    fake.add_artifact("report-1", b"zip", 2)
+    path = f"{RUNS}/1/artifacts"
+    pages = [get(fake, path, params={"per_page": 100})]
+    pages.append(get(fake, pages[0].links["next"]["url"].removeprefix(fake.url)))
+    assert {page.json()["total_count"] for page in pages} == {105}
+    listed = [one for page in pages for one in page.json()["artifacts"]]
+    assert [one["name"] for one in listed] == [f"report-{n % 2}" for n in reversed(range(105))]
+    assert {one["workflow_run"]["id"] for one in listed} == {1}
+    named = get(fake, path, params={"name": "report-1", "per_page": 5}).json()
+    assert (named["total_count"], len(named["artifacts"])) == (52, 5)
+    assert {one["name"] for one in named["artifacts"]} == {"report-1"}
+    # Without artifacts, of another repository, of none.
+    assert get(fake, f"{RUNS}/3/artifacts").json() == {"total_count": 0, "artifacts": []}
+    assert get(fake, f"{RUNS}/4/artifacts").status_code == 404
+    assert get(fake, f"{RUNS}/5/artifacts").status_code == 404
+    fake.add_token("comments", permissions={"pull-requests": "write"})
+    assert get(fake, path, token="comments").status_code == 403
+    fake.fail_next("GET", path, status=502)
+    assert get(fake, path).status_code == 502
+
+
+def test_artifacts_of_a_run__with_pygithub(fake: FakeGitHub) -> None:
+    fake.add_run(Run(1))
+    fake.add_artifact("report", b"zip", 1)
+    with pygithub_repository(fake) as repository:
+        [found] = repository.get_workflow_run(1).get_artifacts()
+        assert (found.name, found.workflow_run.id) == ("report", 1)
+
+
 def test_an_artifact_of_a_run_that_nobody_registered_is_a_mistake_of_the_test(
     fake: FakeGitHub, violating: list[str]
 ) -> None:
@@ -290,6 +330,20 @@ def test_a_run(fake: FakeGitHub, tmp_path: Path) -> None:
     running = get(fake, f"{SHOP}/actions/runs/44").json()
     assert (running["status"], running["conclusion"]) == ("in_progress", None)
     assert running["head_commit"] is None
+
+
+def test_the_event_of_a_finished_run_names_where_its_head_is(fake: FakeGitHub) -> None:
+    run = fake.add_run(
+        Run(42, event="pull_request", head_branch="feature", head_repository="fork/shop")
+    )
+    payload = fake.workflow_run_event(run)
+    assert (payload["action"], payload["repository"]["full_name"]) == ("completed", "acme/shop")
+    assert payload["repository"]["default_branch"] == "main"
+    finished = payload["workflow_run"]
+    assert finished["head_repository"]["owner"]["login"] == "fork"
+    asked = get(fake, f"{SHOP}/actions/runs/42").json()
+    facts = ("id", "event", "head_branch", "head_sha", "conclusion", "pull_requests")
+    assert [finished[name] for name in facts] == [asked[name] for name in facts]
 
 
 def run_ids(response: requests.Response) -> list[int]:
@@ -649,6 +703,66 @@ def test_who_may_do_what(fake: FakeGitHub) -> None:
     assert refused.headers["X-Accepted-GitHub-Permissions"] == needed
 
 
+VIEWER = {"query": "query { viewer { login } }"}
+
+
+@pytest.mark.parametrize(
+    ("token", "login"),
+    [
+        ({}, BOT),
+        ({"read_only": True}, BOT),
+        ({"app": "shop-ci"}, "shop-ci[bot]"),
+        ({"user": "monalisa"}, "monalisa"),
+    ],
+)
+def test_graphql__says_who_writes_the_comments_of_a_token(
+    fake: FakeGitHub, token: dict[str, Any], login: str
+) -> None:
+    fake.add_pull(PullRequest(7))
+    fake.add_token("asking", **token)
+    answer = call(fake, "POST", "/graphql", token="asking", json=VIEWER)
+    assert (answer.status_code, answer.json()) == (200, {"data": {"viewer": {"login": login}}})
+    # GitHub Enterprise Server.
+    assert call(fake, "POST", "/api/graphql", token="asking", json=VIEWER).json() == answer.json()
+    if "read_only" not in token:
+        made = call(fake, "POST", COMMENTS, token="asking", json={"body": "Hello"})
+        assert made.json()["user"]["login"] == login
+        assert [comment.user for comment in fake.comments(7)] == [login]
+
+
+def test_graphql__a_token_that_is_none_and_faults(fake: FakeGitHub) -> None:
+    fake.add_token("revoked", revoked=True)
+    refused = call(fake, "POST", "/graphql", token="revoked", json=VIEWER)
+    assert (refused.status_code, message(refused)) == (401, "Bad credentials")
+    fake.fail_next("POST", "/graphql", status=502)
+    fake.limit_next("POST", "/graphql", status=429, retry_after=3)
+    answers = [call(fake, "POST", "/graphql", json=VIEWER).status_code for _ in range(3)]
+    assert answers == [502, 429, 200]
+    fake.drop_next("POST", "/graphql")
+    with pytest.raises(requests.exceptions.ConnectionError):
+        call(fake, "POST", "/graphql", json=VIEWER)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"json": {"query": "query { viewer { email } }"}},
+        {"json": {"query": "mutation { x }"}},
+        {"json": {**VIEWER, "variables": {}}},
+        {"json": [VIEWER]},
+        {"json": {"query": 1}},
+        {"data": "{"},
+    ],
+)
+def test_graphql__any_other_query_is_a_violation(
+    fake: FakeGitHub, violating: list[str], arguments: dict[str, Any]
+) -> None:
+    answer = call(fake, "POST", "/graphql", **arguments)
+    assert "data" not in answer.json()
+    [found] = violating
+    assert "not the one query that is answered here" in found
+
+
 # The description
 
 
@@ -742,6 +856,13 @@ def test_a_failing_request_does_nothing_and_is_validated(
     assert call(fake, "POST", COMMENTS, json={}).status_code == 503
     assert fake.comments(7) == []
     assert "'body' is a required property" in violating[0]
+
+
+def test_a_failing_request_that_was_done_all_the_same(fake: FakeGitHub) -> None:
+    fake.add_pull(PullRequest(7))
+    fake.fail_next("POST", COMMENTS, status=502, done=True)
+    assert call(fake, "POST", COMMENTS, json={"body": "Hello"}).status_code == 502
+    assert [comment.body for comment in fake.comments(7)] == ["Hello"]
 
 
 def test_rate_limits(fake: FakeGitHub) -> None:
