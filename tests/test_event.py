@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci_defer.errors import ConfigurationError
-from ci_defer.event import Event, mode_of, read_event
+from ci_defer.event import Event, FinishedRun, mode_of, read_event, read_finished_run
 
 PULL_REQUEST = {
     "GITHUB_EVENT_NAME": "pull_request",
@@ -42,6 +42,7 @@ def test_read_event__of_a_pull_request() -> None:
         run_id="42",
         run_attempt="2",
         run_url="https://github.com/o/r/actions/runs/42",
+        repository_url="https://github.com/o/r",
         server_url="https://github.com",
     )
     assert event.is_merge_ref
@@ -67,6 +68,56 @@ def test_read_event__outside_of_github_actions_is_empty() -> None:
     assert read_event({}, {}) == Event()
 
 
+def test_read_event__without_a_repository_has_no_address() -> None:
+    environ = {"GITHUB_EVENT_NAME": "push", "GITHUB_SERVER_URL": "https://github.com"}
+    assert read_event(environ, {}).repository_url == ""
+
+
+# What matters of https://docs.github.com/en/webhooks/webhook-events-and-payloads#workflow_run
+FINISHED: dict[str, Any] = {
+    "action": "completed",
+    "workflow_run": {
+        "id": 4001,
+        "name": "dbt pull request",
+        "event": "pull_request",
+        "head_branch": "feature/x",
+        "head_sha": "c" * 40,
+        "head_repository": {"full_name": "mallory/shop", "owner": {"login": "mallory"}},
+        "pull_requests": [],
+    },
+    "repository": {"full_name": "acme/shop", "default_branch": "main"},
+}
+
+
+def test_read_finished_run__of_a_fork() -> None:
+    assert read_finished_run(FINISHED) == FinishedRun(
+        id=4001,
+        event="pull_request",
+        head_branch="feature/x",
+        head_sha="c" * 40,
+        owner="mallory",
+        is_of_a_fork=True,
+    )
+
+
+def test_read_finished_run__of_a_branch_of_the_repository() -> None:
+    own = {"full_name": "acme/shop", "owner": {"login": "acme"}}
+    run = {**FINISHED["workflow_run"], "head_repository": own}
+    found = read_finished_run({**FINISHED, "workflow_run": run})
+    assert (found.owner, found.is_of_a_fork) == ("acme", False)
+
+
+def test_read_finished_run__of_a_fork_that_was_deleted_is_a_strangers() -> None:
+    run = {**FINISHED["workflow_run"], "head_repository": None}
+    found = read_finished_run({**FINISHED, "workflow_run": run})
+    assert (found.owner, found.is_of_a_fork) == ("", True)
+
+
+def test_read_finished_run__outside_of_a_workflow_run() -> None:
+    assert read_finished_run({}) == FinishedRun()
+    assert read_finished_run({"repository": {"full_name": "acme/shop"}}).id == 0
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["", "x"]),
     lambda inner: (
@@ -85,6 +136,19 @@ def test_read_event__takes_nothing_of_the_wrong_type(payload: dict[str, Any]) ->
     texts = (event.action, event.default_branch, event.base_sha, event.head_sha)
     assert {type(value) for value in texts} == {str}
     assert event.pull_request is None or isinstance(event.pull_request, int)
+
+
+FIELDS = ("id", "event", "head_branch", "head_sha", "head_repository", "owner", "login")
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), JSON), JSON)
+def test_read_finished_run__takes_nothing_of_the_wrong_type(
+    run: dict[str, Any], head: object
+) -> None:
+    found = read_finished_run({"workflow_run": {"head_repository": head, **run}})
+    texts = (found.event, found.head_branch, found.head_sha, found.owner)
+    assert {type(value) for value in texts} == {str}
+    assert isinstance(found.id, int)
 
 
 MAIN: dict[str, Any] = {"default_branch": "main", "ref": "refs/heads/main"}

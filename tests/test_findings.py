@@ -208,7 +208,7 @@ def test_causes__other_messages_are_other_causes() -> None:
             "Database Error in model a (models/a.sql)\n  no table\n  compiled code at x.sql",
             "no table",
         ),
-        ("Runtime Error in seed a.b (seeds/b.csv)\n  bad\n    row", "bad\nrow"),
+        ("Runtime Error in seed a.b (seeds/b.csv)\n  bad\n    row", "bad\n  row"),
         ("Got 2 results, configured to fail if != 0", "Got 2 results, configured to fail if != 0"),
         ("Database Error in model a (models/a.sql)", "Database Error in model a (models/a.sql)"),
         ("", "error"),
@@ -282,15 +282,6 @@ def test_deferred__never_lists_sources_and_survives_cycles() -> None:
     sql = "select * from " + source["relation_name"]
     loop = node(D, config={"materialized": "ephemeral"}, depends_on={"nodes": [D]})
     assert deferred(refers(A, sql, source["unique_id"], D), source, loop) == []
-
-
-def test_removed__is_what_production_has_and_we_have_not() -> None:
-    production = read(node(A), node(B), node(C), node("operation.shop.hook", name="hook"))
-    found = findings.removed(read(node(A), disabled={C: [node(C)]}), production)
-    assert [(item.unique_id, item.path, item.disabled) for item in found] == [
-        (B, "models/b.sql", False),
-        (C, "models/c.sql", True),
-    ]
 
 
 def test_warnings__of_unit_tests_that_did_not_run() -> None:

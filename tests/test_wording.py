@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ci_defer.report import Counts, NodeOutcome, NodeReport, Removed
-from ci_defer.wording import duration, failure, nothing_selected, number, success
+from ci_defer.wording import age, duration, failure, nothing_selected, number, success
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,32 @@ def test_number__has_its_noun() -> None:
         "2 nodes",
         "1,234 nodes",
     ]
+
+
+@pytest.mark.parametrize(
+    ("created_at", "expected"),
+    [
+        ("2026-03-10T11:59:01+00:00", "just now"),
+        ("2026-03-10T11:59:00+00:00", "1 minute ago"),
+        ("2026-03-10T11:00:01+00:00", "59 minutes ago"),
+        ("2026-03-10T11:00:00+00:00", "1 hour ago"),
+        ("2026-03-09T12:00:01+00:00", "23 hours ago"),
+        ("2026-03-09T12:00:00+00:00", "1 day ago"),
+        ("2026-03-10T12:00:00+02:00", "2 hours ago"),
+        ("2023-06-14T12:00:00+00:00", "1,000 days ago"),
+        # The clocks of two machines differ.
+        ("2026-03-10T12:00:05+00:00", "just now"),
+    ],
+)
+def test_age__says_how_long_ago(created_at: str, expected: str) -> None:
+    said = age(created_at, "2026-03-10T12:00:00+00:00")
+    assert said.startswith(f"{expected} (")
+
+
+@pytest.mark.parametrize("created_at", ["", "yesterday", "2026-03-10T12:00:00"])
+def test_age__of_what_is_no_instant_is_what_it_was_given(created_at: str) -> None:
+    assert age(created_at, "2026-03-10T12:00:00+00:00") == created_at
+    assert age("2026-03-10T12:00:00+00:00", created_at) == "2026-03-10T12:00:00+00:00"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ci_defer import __version__, findings
+from ci_defer import findings
+from ci_defer.assembly import Facts, assemble, node_reports, removed
 from ci_defer.base_commit import History, base_commit
 from ci_defer.bundle import MANIFEST, RUN_RESULTS
 from ci_defer.dbt import Engine, Invocation, Selection
@@ -30,26 +31,16 @@ from ci_defer.errors import (
 from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.log import Log
-from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
+from ci_defer.manifest import Manifest, read_manifest, read_run_results
 from ci_defer.packages import install_packages
 from ci_defer.project import Project
 from ci_defer.reparse import EngineFor, reparse
-from ci_defer.report import (
-    Command,
-    NodeReport,
-    Outcome,
-    PassedOver,
-    Problem,
-    Removed,
-    Report,
-    State,
-)
+from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
 from ci_defer.state import FoundState, IfNoState, find_state
 from ci_defer.stores import Store
 from ci_defer.stores.plain import PlainState
 from ci_defer.wording import (
     CANCELLED,
-    NO_PRODUCTION_TARGET,
     NO_STATE,
     OUTSIDE_OF_NODES,
     REPARSED,
@@ -139,11 +130,12 @@ class _Run:
         selection = self._selection()
         self._discard_old_artifacts()
         planned = self._plan(selection)
-        self.manifest = manifest = read_manifest(self.project.target_path / MANIFEST)
+        self.manifest = read_manifest(self.project.target_path / MANIFEST)
         self.planned = planned
         if not planned:
-            return self.report(Outcome.NO_CHANGES, nothing_selected(self._removed()))
-        return self._build(selection, manifest)
+            gone = removed(self.facts())
+            return self.report(Outcome.NO_CHANGES, nothing_selected(gone))
+        return self._build(selection)
 
     def _find_state(self, source: Store | PlainState, directory: Path) -> None:
         base = None
@@ -211,7 +203,7 @@ class _Run:
         self.log.info(f"dbt selects {number(len(plan.unique_ids), 'node')}.")
         return plan.unique_ids
 
-    def _build(self, selection: Selection, manifest: Manifest) -> Report:
+    def _build(self, selection: Selection) -> Report:
         built = self.engine.build(selection)
         self.invocations.append(built)
         target_path = self.project.target_path
@@ -222,11 +214,11 @@ class _Run:
                 results = read_run_results(target_path / RUN_RESULTS)
             if (target_path / MANIFEST).is_file():
                 # dbt writes it again, with the compiled SQL.
-                self.manifest = manifest = read_manifest(target_path / MANIFEST)
+                self.manifest = read_manifest(target_path / MANIFEST)
         if results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
-        nodes = self._nodes(manifest, results, finished=finished)
+        nodes = node_reports(self.facts(), results, finished=finished)
         counts = findings.count(nodes)
         if built.interrupted:
             return self.report(Outcome.CANCELLED, CANCELLED, nodes, finished=finished)
@@ -258,76 +250,35 @@ class _Run:
         problem: Problem | None = None,
     ) -> Report:
         """The report of what is known by now: without results no planned node was reached."""
-        if nodes is None:
-            nodes = self._nodes(self.manifest, None, finished=False) if self.manifest else []
-        production = self.found.production if self.found else None
-        production_results = production.run_results if production else None
-        deferrals = []
-        if self.manifest and production:
-            deferrals = findings.deferred(
-                nodes, self.manifest, production.manifest, production_results
-            )
-        useful = outcome in (Outcome.SUCCESS, Outcome.NO_CHANGES)
-        return Report(
-            outcome=outcome,
-            headline=headline,
-            project=self.settings.key,
+        return assemble(self.facts(), outcome, headline, nodes, finished=finished, problem=problem)
+
+    def facts(self) -> Facts:
+        """What is known by now."""
+        return Facts(
+            key=self.settings.key,
+            project_name=self.project.name,
+            directory=self.project.directory,
             project_dir=self._project_dir(),
-            started_at=self.started.isoformat(timespec="seconds"),
-            seconds=round(time.monotonic() - self.clock, 1),
-            ci_defer_version=__version__,
-            dbt_version=self.manifest.metadata.dbt_version if self.manifest else "",
-            adapter=(self.manifest.metadata.adapter_type or "") if self.manifest else "",
             target=self.settings.target or "",
-            head_commit=self.event.head_sha or self._head(),
-            base_commit=self.base,
-            run_url=self.event.run_url,
-            problem=problem,
-            state=_state(self.found, self.base) if self.found else None,
+            event=self.event,
+            head=self.event.head_sha or self._head(),
+            base=self.base,
+            started=self.started,
+            seconds=time.monotonic() - self.clock,
+            found=self.found,
             passed_over=self.passed_over,
-            selected_count=len(self.planned),
-            counts=findings.count(nodes),
-            nodes=nodes,
-            causes=findings.causes(nodes),
-            deferred=deferrals,
-            removed=self._removed(),
-            warnings=[
-                *self._warnings(),
-                *findings.warnings(nodes, deferrals, finished=finished),
-            ],
-            commands=[
-                Command(
-                    arguments=list(ran.arguments),
-                    exit_code=ran.exit_code,
-                    seconds=round(ran.seconds, 1),
-                )
-                for ran in self.invocations
-            ],
-            seconds_saved=findings.seconds_saved(self.planned, production_results)
-            if useful
-            else None,
+            manifest=self.manifest,
+            planned=self.planned,
+            invocations=self.invocations,
+            production_target=self.settings.production_target,
+            read_text=self._read_text,
         )
 
-    def _nodes(
-        self, manifest: Manifest, results: RunResults | None, *, finished: bool
-    ) -> list[NodeReport]:
-        return findings.node_reports(
-            self.planned,
-            manifest,
-            results,
-            finished=finished,
-            project_dir=self.project.directory,
-        )
-
-    def _warnings(self) -> list[str]:
-        if self.found and self.found.reparsed_because and not self.settings.production_target:
-            return [NO_PRODUCTION_TARGET]
-        return []
-
-    def _removed(self) -> list[Removed]:
-        if self.manifest is None or self.found is None:
-            return []
-        return findings.removed(self.manifest, self.found.compared.manifest)
+    def _read_text(self, path: str) -> str | None:
+        try:
+            return (self.project.directory / path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
 
     def _head(self) -> str:
         try:
@@ -352,34 +303,6 @@ def _describe(found: FoundState, base: str) -> str:
     return (
         f"Production state: commit {commit}, {number(found.age_commits, 'commit')} before the "
         f"base commit {base[:12]}, from {found.location}."
-    )
-
-
-def _state(found: FoundState, base: str) -> State:
-    provenance = found.production.provenance
-    if provenance is None:
-        metadata = found.production.manifest.metadata
-        if found.reparsed_because:
-            return State(
-                location=found.location,
-                has_provenance=True,
-                reparsed=True,
-                reason=found.reparsed_because,
-                commit=base,
-                dbt_version=metadata.dbt_version,
-                age_commits=found.age_commits,
-            )
-        return State(
-            location=found.location, has_provenance=False, dbt_version=metadata.dbt_version
-        )
-    return State(
-        location=found.location,
-        has_provenance=True,
-        commit=provenance.origin.commit,
-        branch=provenance.origin.branch,
-        created_at=provenance.created_at,
-        dbt_version=provenance.dbt_version,
-        age_commits=found.age_commits,
     )
 
 

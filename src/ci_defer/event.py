@@ -35,6 +35,7 @@ class Event:
     run_id: str = ""
     run_attempt: str = ""
     run_url: str = ""
+    repository_url: str = ""
     server_url: str = ""
     api_url: str = ""
 
@@ -77,9 +78,41 @@ def read_event(environ: Mapping[str, str], payload: Mapping[str, Any]) -> Event:
         pull_request=number if isinstance(number, int) else None,
         run_id=run_id,
         run_attempt=environ.get("GITHUB_RUN_ATTEMPT", ""),
+        repository_url=f"{server}/{repository}" if server and repository else "",
         run_url=f"{server}/{repository}/actions/runs/{run_id}" if server and run_id else "",
         server_url=server,
         api_url=environ.get("GITHUB_API_URL", ""),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """The run that a `workflow_run` event is about. Outside of one, `id` is 0 and the rest empty.
+
+    `owner` is the account that the head branch belongs to.
+    """
+
+    id: int = 0
+    event: str = ""
+    head_branch: str = ""
+    head_sha: str = ""
+    owner: str = ""
+    is_of_a_fork: bool = False
+
+
+def read_finished_run(payload: Mapping[str, Any]) -> FinishedRun:
+    """Read the finished run from the payload of a `workflow_run` event."""
+    run = _mapping(payload, "workflow_run")
+    head = _mapping(run, "head_repository")
+    number = run.get("id")
+    return FinishedRun(
+        id=number if isinstance(number, int) else 0,
+        event=_text(run, "event"),
+        head_branch=_text(run, "head_branch"),
+        head_sha=_text(run, "head_sha"),
+        owner=_text(_mapping(head, "owner"), "login"),
+        is_of_a_fork=_text(head, "full_name")
+        != _text(_mapping(payload, "repository"), "full_name"),
     )
 
 

@@ -1,4 +1,4 @@
-"""What dbt's artifacts say about a run: nodes, causes, deferral, removals, warnings.
+"""What dbt's artifacts say about a run: nodes, causes, deferral, warnings.
 
 Pure functions from manifests, results and the plan to parts of the report. Everything that a
 wrapper around `dbt build` can get wrong about dbt's results is decided here.
@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from textwrap import dedent
 
 import msgspec
 
@@ -21,8 +22,8 @@ from ci_defer.report import (
     Deferred,
     NodeOutcome,
     NodeReport,
-    Removed,
 )
+from ci_defer.wording import NOT_REACHED
 
 # RunStatus, TestStatus, NodeStatus and FreshnessStatus of dbt's artifacts.
 OUTCOMES: Mapping[str, NodeOutcome] = {
@@ -51,6 +52,10 @@ EPHEMERAL = "ephemeral: compiled into the models that use it"
 
 # Production's own run has no usable relation after one of these.
 NOT_BUILT = frozenset({"error", "skipped", "runtime error", "partial success"})
+
+# More than any database says; a model can raise anything.
+MAX_MESSAGE = 20_000
+MAX_SIGNATURE = 2_000
 
 ERROR_HEADING = re.compile(r"^\w[\w ]* Error in [\w ]+ \S+ \(.*\)$")
 COMPILED_AT = re.compile(r"^\s*compiled code at \S+$")
@@ -84,6 +89,13 @@ def node_reports(
     ]
 
 
+def cut(text: str, limit: int) -> str:
+    """The first `limit` characters, and how many more there were."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}\n… {len(text) - limit:,} more characters"
+
+
 def count(nodes: Iterable[NodeReport]) -> Counts:
     """Count the outcomes."""
     tally = Counter(node.outcome.value.replace("-", "_") for node in nodes)
@@ -102,7 +114,8 @@ def causes(nodes: Iterable[NodeReport]) -> list[Cause]:
         if node.outcome not in BAD:
             continue
         # The same words are the same cause, whatever of them is also the name of a node.
-        same, alike = essence(node), _signature(node)
+        same = essence(node)
+        alike = _signature(node, same)
         group = by_message.get(same) or by_message.get(alike)
         if group is None:
             group = []
@@ -122,7 +135,8 @@ def essence(node: NodeReport) -> str:
     lines = [line for line in node.message.splitlines() if not COMPILED_AT.match(line)]
     if len(lines) > 1 and ERROR_HEADING.match(lines[0].strip()):
         lines = lines[1:]
-    return "\n".join(line.strip() for line in lines).strip() or node.status
+    # dbt indents what the database says; what is indented beyond that points at a column.
+    return dedent("\n".join(line.rstrip() for line in lines)).strip() or node.status
 
 
 def deferred(
@@ -155,23 +169,6 @@ def deferred(
                     production_status=statuses.get(parent, ""),
                 )
     return sorted(found.values(), key=lambda item: item.unique_id)
-
-
-def removed(manifest: Manifest, production: Manifest) -> list[Removed]:
-    """What production has and the pull request has not. dbt selects nothing for it."""
-    ours = {node.unique_id for node in manifest.resources()}
-    disabled = manifest.disabled or {}
-    return [
-        Removed(
-            unique_id=node.unique_id,
-            name=node.name,
-            resource_type=node.resource_type,
-            path=node.original_file_path,
-            disabled=node.unique_id in disabled,
-        )
-        for node in production.resources()
-        if node.unique_id not in ours and node.resource_type != "operation"
-    ]
 
 
 def warnings(
@@ -219,7 +216,7 @@ def _from_result(result: Result, manifest: Manifest) -> NodeReport:
         outcome,
         status=result.status,
         seconds=round(result.execution_time, 3),
-        message=result.message or "",
+        message=cut(result.message or "", MAX_MESSAGE),
         failures=result.failures,
     )
 
@@ -227,7 +224,7 @@ def _from_result(result: Result, manifest: Manifest) -> NodeReport:
 def _without_result(unique_id: str, manifest: Manifest, *, finished: bool) -> NodeReport:
     node = manifest.find(unique_id) or _unknown_node(unique_id)
     if not finished:
-        message = "dbt stopped before it"
+        message = NOT_REACHED
     elif node.config.materialized == "ephemeral":
         message = EPHEMERAL
     else:
@@ -271,11 +268,13 @@ def _unknown_node(unique_id: str) -> Node:
     )
 
 
-def _signature(node: NodeReport) -> str:
+def _signature(node: NodeReport, message: str) -> str:
     """The message with everything that is of this node alone taken out."""
-    message = essence(node)
+    # What a message is about is said in its first lines; a huge one may take long to search.
+    message = message[:MAX_SIGNATURE]
     for own in (node.relation, node.unique_id, node.path, node.name):
-        if own:
+        # Each pattern is another one, and compiling it takes longer than looking first.
+        if own and own in message:
             message = re.sub(rf"(?<!\w){re.escape(own)}(?!\w)", "…", message)
     return message
 

@@ -54,6 +54,27 @@ class DependsOn(Record, frozen=True, gc=False):
     nodes: list[str] = []
 
 
+class FileHash(Record, frozen=True, gc=False):
+    """`checksum` of a node: of its file, or of its path where the file is too large."""
+
+    name: str = ""
+    checksum: str = ""
+
+
+class TestMetadata(Record, frozen=True, gc=False):
+    """`test_metadata` of a generic test: `not_null`, and the package it is from."""
+
+    name: str = ""
+    namespace: str | None = None
+
+
+class Owner(Record, frozen=True, gc=False):
+    """`owner` of an exposure."""
+
+    name: str | None = None
+    email: Any = None
+
+
 class Node(Record, frozen=True, gc=False):
     """Anything with a unique id: node, source, exposure, metric, semantic model and so on."""
 
@@ -63,10 +84,17 @@ class Node(Record, frozen=True, gc=False):
     package_name: str = ""
     original_file_path: str = ""
     relation_name: str | None = None
+    checksum: FileHash | str | None = None
+    raw_code: str | None = None
     compiled_code: str | None = None
     compiled_path: str | None = None
     config: NodeConfig = NodeConfig()
     depends_on: DependsOn = DependsOn()
+    test_metadata: TestMetadata | None = None
+    column_name: str | None = None
+    attached_node: str | None = None
+    type: str | None = None
+    owner: Owner | None = None
 
 
 class Manifest(Record, frozen=True, gc=False):

@@ -45,7 +45,21 @@ class NodeOutcome(str, Enum):
     OTHER = "other"
 
 
+class Change(str, Enum):
+    """How a selected node stands to the compared state."""
+
+    NEW = "new"
+    MODIFIED = "modified"
+    DOWNSTREAM = "downstream"
+
+
 BAD = frozenset({NodeOutcome.FAILED, NodeOutcome.ERRORED})
+TESTS = frozenset({"test", "unit_test"})
+
+
+# No run has more; a report from elsewhere may claim anything.
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Number = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -70,12 +84,23 @@ class NodeReport(Part, frozen=True, kw_only=True):
     status: Annotated[str, Meta(description="dbt's own word; empty when dbt has no result")] = ""
     package: str = ""
     path: Annotated[str, Meta(description="of the file, from the project directory")] = ""
+    line: Annotated[Number | None, Meta(description="in that file, from 1; null when unknown")] = (
+        None
+    )
+    change: Annotated[
+        Change | None, Meta(description="null when there was nothing to compare with")
+    ] = None
+    reason: Annotated[str, Meta(description="why it was selected, in words")] = ""
+    parents: Annotated[
+        list[str], Meta(description="unique ids of what it reads and this report speaks of")
+    ] = []
     materialized: str = ""
     relation: Annotated[str, Meta(description="as the database names it, quoted")] = ""
-    seconds: float = 0.0
-    message: Annotated[str, Meta(description="of the database or of dbt, unchanged")] = ""
-    failures: Annotated[int | None, Meta(description="rows that a test found")] = None
+    seconds: Seconds = 0.0
+    message: Annotated[str, Meta(description="of the database or of dbt, cut when huge")] = ""
+    failures: Annotated[Number | None, Meta(description="rows that a test found")] = None
     compiled_path: Annotated[str, Meta(description="from the project directory")] = ""
+    compiled_code: Annotated[str, Meta(description="the SQL of a failed node, cut when huge")] = ""
 
 
 class Cause(Part, frozen=True, kw_only=True):
@@ -104,6 +129,10 @@ class Removed(Part, frozen=True, kw_only=True):
     resource_type: str
     path: str = ""
     disabled: Annotated[bool, Meta(description="it is there, but disabled for this target")] = False
+    read_by: Annotated[
+        list[str],
+        Meta(description="unique ids of what reads it in production, and is still here"),
+    ] = []
 
 
 class State(Part, frozen=True, kw_only=True):
@@ -120,8 +149,21 @@ class State(Part, frozen=True, kw_only=True):
     ] = False
     reason: Annotated[str, Meta(description="why the base commit was parsed again")] = ""
     age_commits: Annotated[
-        int | None, Meta(description="first-parent commits from the base commit back to it")
+        Number | None, Meta(description="first-parent commits from the base commit back to it")
     ] = None
+
+
+class Exposure(Part, frozen=True, kw_only=True):
+    """An exposure downstream of what was selected: who will see the change."""
+
+    unique_id: str
+    name: str
+    type: str = ""
+    owner: str = ""
+    path: str = ""
+    parents: Annotated[
+        list[str], Meta(description="unique ids of what it reads and this report speaks of")
+    ] = []
 
 
 class PassedOver(Part, frozen=True, kw_only=True):
@@ -136,22 +178,22 @@ class Command(Part, frozen=True, kw_only=True):
 
     arguments: list[str]
     exit_code: int
-    seconds: float
+    seconds: Seconds
 
 
 class Counts(Part, frozen=True, kw_only=True):
     """How many nodes had each outcome."""
 
-    built: int = 0
-    passed: int = 0
-    warned: int = 0
-    failed: int = 0
-    errored: int = 0
-    skipped: int = 0
-    no_op: int = 0
-    hook: int = 0
-    not_run: int = 0
-    other: int = 0
+    built: Number = 0
+    passed: Number = 0
+    warned: Number = 0
+    failed: Number = 0
+    errored: Number = 0
+    skipped: Number = 0
+    no_op: Number = 0
+    hook: Number = 0
+    not_run: Number = 0
+    other: Number = 0
 
 
 class Report(Part, frozen=True, kw_only=True):
@@ -160,9 +202,10 @@ class Report(Part, frozen=True, kw_only=True):
     outcome: Outcome
     headline: Annotated[str, Meta(description="the outcome in one sentence")]
     project: str
+    project_name: Annotated[str, Meta(description="the name in dbt_project.yml")] = ""
     project_dir: Annotated[str, Meta(description="from the top of the repository; '.' for it")]
     started_at: str
-    seconds: float
+    seconds: Seconds
     schema_version: int = SCHEMA_VERSION
     ci_defer_version: str = ""
     dbt_version: str = ""
@@ -170,23 +213,29 @@ class Report(Part, frozen=True, kw_only=True):
     target: str = ""
     head_commit: str = ""
     base_commit: str = ""
+    repository_url: str = ""
     run_url: str = ""
     problem: Problem | None = None
     state: State | None = None
     passed_over: Annotated[
         list[PassedOver], Meta(description="states that could not be used, nearest first")
     ] = []
-    selected_count: Annotated[int, Meta(description="nodes that dbt selected")] = 0
+    selected_count: Annotated[Number, Meta(description="nodes that dbt selected")] = 0
     counts: Counts = Counts()
     nodes: list[NodeReport] = []
     causes: list[Cause] = []
     deferred: list[Deferred] = []
     removed: list[Removed] = []
+    exposures: list[Exposure] = []
     warnings: Annotated[list[str], Meta(description="what a green result does not prove")] = []
     commands: list[Command] = []
     seconds_saved: Annotated[
-        float | None, Meta(description="what production's run spent on nodes not built here")
+        Seconds | None, Meta(description="what production's run spent on nodes not built here")
     ] = None
+
+    def is_own(self, node: NodeReport) -> bool:
+        """Whether the node is of this project: the paths of a package lead nowhere from here."""
+        return not node.package or not self.project_name or node.package == self.project_name
 
     @property
     def exit_code(self) -> int:
@@ -231,7 +280,12 @@ def encode(report: Report) -> bytes:
 
 def decode(raw: bytes) -> Report:
     """Read a report.json. Raises msgspec.DecodeError when it does not have our shape."""
-    return msgspec.json.decode(raw, type=Report)
+    report = msgspec.json.decode(raw, type=Report)
+    if report.schema_version != SCHEMA_VERSION:
+        raise msgspec.ValidationError(
+            f"schema version {report.schema_version}, and this ci-defer reads {SCHEMA_VERSION}"
+        )
+    return report
 
 
 def schema() -> dict[str, Any]:

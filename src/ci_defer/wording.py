@@ -6,12 +6,14 @@ Plain text: whoever puts a sentence into Markdown escapes it, as it may name a n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 from ci_defer.report import BAD, Counts, NodeReport, Removed
 
 CANCELLED = "Cancelled before the build was finished"
 NO_STATE = "Nothing was built: there is no production state yet"
 OUTSIDE_OF_NODES = "dbt failed outside of the nodes, which are all fine"
+NOT_REACHED = "dbt stopped before it"
 REPARSED = "the base commit, parsed again"
 NO_PRODUCTION_TARGET = (
     "Nothing was published for the base commit, and production-target is not set: relations that "
@@ -19,7 +21,12 @@ NO_PRODUCTION_TARGET = (
     "production-target, or run `ci-defer onboard` on the base branch."
 )
 
+FROM_A_STRANGER = (
+    "This report comes from the run of a fork, whose code could have written anything into it."
+)
+
 TENTHS_BELOW = 10
+UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
 def number(count: int, noun: str) -> str:
@@ -35,6 +42,27 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def age(created_at: str, now: str) -> str:
+    """How long before `now` something was made, and when: both are ISO 8601."""
+    try:
+        seconds = (datetime.fromisoformat(now) - datetime.fromisoformat(created_at)).total_seconds()
+    except (ValueError, TypeError):
+        return created_at
+    for unit, length in UNITS:
+        if seconds >= length:
+            return f"{number(int(seconds // length), unit)} ago ({instant(created_at)})"
+    return f"just now ({instant(created_at)})"
+
+
+def instant(value: str) -> str:
+    """An ISO 8601 instant in UTC to the minute, for people."""
+    try:
+        moment = datetime.fromisoformat(value).astimezone(timezone.utc)
+    except (ValueError, OverflowError):
+        return value
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
 def nothing_selected(removed: Sequence[Removed]) -> str:
     """The headline when dbt selects no node."""
     if removed:
@@ -47,7 +75,9 @@ def success(counts: Counts) -> str:
     tests = counts.passed + counts.warned
     if not counts.built and not tests:
         return "dbt ran nothing of what it selected"
-    parts = [f"{number(counts.built, 'node')} built", f"{number(counts.passed, 'test')} passed"]
+    parts = [f"{number(counts.built, 'node')} built"]
+    if tests:
+        parts.append(f"{number(counts.passed, 'test')} passed")
     if counts.warned:
         parts.append(f"{counts.warned:,} with a warning")
     return ", ".join(parts)

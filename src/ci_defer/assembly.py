@@ -1,0 +1,251 @@
+"""From what a run has found out to its report.
+
+Asks nobody but the function that reads a file of the project, and changes nothing. Whatever ended
+the run, and however early, there is a report of what is known by then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from ci_defer import __version__, findings, impact, locations
+from ci_defer.dbt import Invocation
+from ci_defer.event import Event
+from ci_defer.manifest import Manifest, RunResults
+from ci_defer.report import (
+    BAD,
+    TESTS,
+    Command,
+    Deferred,
+    Exposure,
+    NodeOutcome,
+    NodeReport,
+    Outcome,
+    PassedOver,
+    Problem,
+    Removed,
+    Report,
+    State,
+    worst_first,
+)
+from ci_defer.state import FoundState
+from ci_defer.wording import NO_PRODUCTION_TARGET
+
+# Of the SQL of each failed node: what a person may want to read, not what a warehouse may be sent.
+MAX_CODE = 20_000
+# With the SQL of so many the report stays small, and nobody reads more.
+MAX_NODES_WITH_CODE = 50
+
+# GitHub shows ten annotations of a kind, and a comment some more failures.
+MAX_LOCATED = 100
+LOCATED = frozenset({*BAD, NodeOutcome.WARNED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known when a run ends. What it has not come to is None or empty.
+
+    `project_dir` is relative to the top of the repository, `directory` the same as an absolute
+    path; `read_text` gives a file below it, or None.
+    """
+
+    key: str
+    project_name: str
+    directory: Path
+    project_dir: str
+    target: str
+    event: Event
+    head: str
+    base: str
+    started: datetime
+    seconds: float
+    found: FoundState | None
+    passed_over: Sequence[PassedOver]
+    manifest: Manifest | None
+    planned: Sequence[str]
+    invocations: Sequence[Invocation]
+    production_target: str | None
+    read_text: Callable[[str], str | None]
+
+
+def assemble(
+    facts: Facts,
+    outcome: Outcome,
+    headline: str,
+    nodes: list[NodeReport] | None = None,
+    *,
+    finished: bool = True,
+    problem: Problem | None = None,
+) -> Report:
+    """The report; `nodes` are those of `node_reports`, and without them nothing was reached."""
+    if nodes is None:
+        nodes = node_reports(facts, None, finished=False)
+    production = facts.found.production if facts.found else None
+    production_results = production.run_results if production else None
+    deferrals: list[Deferred] = []
+    if facts.manifest and production:
+        deferrals = findings.deferred(
+            nodes, facts.manifest, production.manifest, production_results
+        )
+    nodes = _related(nodes, deferrals, facts)
+    metadata = facts.manifest.metadata if facts.manifest else None
+    useful = outcome in (Outcome.SUCCESS, Outcome.NO_CHANGES)
+    return Report(
+        outcome=outcome,
+        headline=headline,
+        project=facts.key,
+        project_name=facts.project_name,
+        project_dir=facts.project_dir,
+        started_at=facts.started.isoformat(timespec="seconds"),
+        seconds=round(facts.seconds, 1),
+        ci_defer_version=__version__,
+        dbt_version=metadata.dbt_version if metadata else "",
+        adapter=(metadata.adapter_type or "") if metadata else "",
+        target=facts.target,
+        head_commit=facts.head,
+        base_commit=facts.base,
+        repository_url=facts.event.repository_url,
+        run_url=facts.event.run_url,
+        problem=problem,
+        state=_state(facts.found, facts.base) if facts.found else None,
+        passed_over=list(facts.passed_over),
+        selected_count=len(facts.planned),
+        counts=findings.count(nodes),
+        nodes=nodes,
+        causes=findings.causes(nodes),
+        deferred=deferrals,
+        removed=removed(facts),
+        exposures=_exposures(nodes, deferrals, facts),
+        warnings=[
+            *_warnings(facts),
+            *findings.warnings(nodes, deferrals, finished=finished),
+        ],
+        commands=[
+            Command(
+                arguments=list(ran.arguments),
+                exit_code=ran.exit_code,
+                seconds=round(ran.seconds, 1),
+            )
+            for ran in facts.invocations
+        ],
+        seconds_saved=findings.seconds_saved(facts.planned, production_results) if useful else None,
+    )
+
+
+def node_reports(facts: Facts, results: RunResults | None, *, finished: bool) -> list[NodeReport]:
+    """What became of each node; `finished` says that dbt came to its end."""
+    if facts.manifest is None:
+        return []
+    return findings.node_reports(
+        facts.planned,
+        facts.manifest,
+        results,
+        finished=finished,
+        project_dir=facts.directory,
+    )
+
+
+def removed(facts: Facts) -> list[Removed]:
+    """What production has and the pull request has not."""
+    if facts.manifest is None or facts.found is None:
+        return []
+    return impact.removed(facts.manifest, facts.found.compared.manifest)
+
+
+def _related(
+    nodes: list[NodeReport], deferrals: Sequence[Deferred], facts: Facts
+) -> list[NodeReport]:
+    """The nodes with what takes more than dbt's results to know."""
+    manifest = facts.manifest
+    if manifest is None:
+        return nodes
+    compared = facts.found.compared.manifest if facts.found else None
+    changes = impact.changes(facts.planned, manifest, compared)
+    visible = _visible(nodes, deferrals)
+    with_code = [node.unique_id for node in nodes if node.outcome in BAD][:MAX_NODES_WITH_CODE]
+    lines = _lines(worst_first(nodes)[:MAX_LOCATED], manifest, facts.read_text)
+    related = []
+    for report in nodes:
+        node = manifest.find(report.unique_id)
+        if node is None:
+            related.append(report)
+            continue
+        code = (node.compiled_code or "") if report.unique_id in with_code else ""
+        related.append(
+            replace(
+                report,
+                change=changes.get(report.unique_id),
+                parents=impact.visible_parents(node, manifest, visible),
+                line=lines.get(report.unique_id),
+                compiled_code=findings.cut(code.strip(), MAX_CODE),
+            )
+        )
+    return related
+
+
+def _exposures(
+    nodes: Sequence[NodeReport], deferrals: Sequence[Deferred], facts: Facts
+) -> list[Exposure]:
+    if facts.manifest is None:
+        return []
+    return impact.exposures(facts.planned, facts.manifest, _visible(nodes, deferrals))
+
+
+def _visible(nodes: Sequence[NodeReport], deferrals: Sequence[Deferred]) -> Callable[[str], bool]:
+    """Whether this report speaks of a node, so that it can be drawn as somebody's parent."""
+    shown = {node.unique_id for node in nodes} | {item.unique_id for item in deferrals}
+    return shown.__contains__
+
+
+def _lines(
+    nodes: Iterable[NodeReport], manifest: Manifest, read_text: Callable[[str], str | None]
+) -> dict[str, int]:
+    """The lines that failures and warnings are about, by unique id."""
+    declarations: dict[str, locations.Declarations] = {}
+    lines = {}
+    for report in nodes:
+        node = manifest.find(report.unique_id)
+        if node is None or report.outcome not in LOCATED:
+            continue
+        line = locations.error_line(node, report.message)
+        if node.resource_type in TESTS and not report.path.endswith(".sql"):
+            if report.path not in declarations:
+                declarations[report.path] = locations.Declarations(read_text(report.path) or "")
+            line = declarations[report.path].line(node)
+        if line:
+            lines[report.unique_id] = line
+    return lines
+
+
+def _warnings(facts: Facts) -> list[str]:
+    if facts.found and facts.found.reparsed_because and not facts.production_target:
+        return [NO_PRODUCTION_TARGET]
+    return []
+
+
+def _state(found: FoundState, base: str) -> State:
+    provenance = found.production.provenance
+    if provenance is not None:
+        return State(
+            location=found.location,
+            has_provenance=True,
+            commit=provenance.origin.commit,
+            branch=provenance.origin.branch,
+            created_at=provenance.created_at,
+            dbt_version=provenance.dbt_version,
+            age_commits=found.age_commits,
+        )
+    return State(
+        location=found.location,
+        has_provenance=bool(found.reparsed_because),
+        reparsed=bool(found.reparsed_because),
+        reason=found.reparsed_because,
+        commit=base if found.reparsed_because else "",
+        dbt_version=found.production.manifest.metadata.dbt_version,
+        age_commits=found.age_commits,
+    )

@@ -1,0 +1,148 @@
+"""What a change reaches: what is new or modified, what reads what, which exposures are downstream.
+
+Pure functions over the manifests of the pull request and of production. Nothing here decides what
+is built: dbt has done that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from ci_defer.manifest import FileHash, Manifest, Node
+from ci_defer.report import Change, Exposure, Removed
+
+# What a person means by "reads it": tests go with what they test.
+READERS = frozenset(
+    {"model", "snapshot", "seed", "exposure", "metric", "semantic_model", "saved_query"}
+)
+
+
+def changes(
+    planned: Sequence[str], manifest: Manifest, compared: Manifest | None
+) -> dict[str, Change]:
+    """How each planned node stands to the compared state; nothing when there is none.
+
+    A node is modified when its file is, or when nothing above it was planned, so that it cannot be
+    downstream of a change. Any other one may be both: dbt does not tell.
+    """
+    if compared is None:
+        return {}
+    wanted = set(planned)
+    found = {}
+    for unique_id in planned:
+        node, before = manifest.find(unique_id), compared.find(unique_id)
+        if before is None:
+            found[unique_id] = Change.NEW
+        elif node is None or _differs(node, before) or not wanted.intersection(parents(node)):
+            found[unique_id] = Change.MODIFIED
+        else:
+            found[unique_id] = Change.DOWNSTREAM
+    return found
+
+
+def parents(node: Node) -> list[str]:
+    """The unique ids of what a node reads; a generic test has the node it is attached to."""
+    if node.attached_node:
+        return [node.attached_node, *node.depends_on.nodes]
+    return node.depends_on.nodes
+
+
+def visible_parents(node: Node, manifest: Manifest, is_visible: Callable[[str], bool]) -> list[str]:
+    """The nearest ancestors that are visible, each once: what is hidden in between is passed."""
+    found: dict[str, None] = {}
+    seen: set[str] = set()
+    queue = list(reversed(parents(node)))
+    while queue:
+        unique_id = queue.pop()
+        if unique_id in seen:
+            continue
+        seen.add(unique_id)
+        if is_visible(unique_id):
+            found[unique_id] = None
+        elif (parent := manifest.find(unique_id)) and parent.config.materialized == "ephemeral":
+            queue += parents(parent)
+    return list(found)
+
+
+def exposures(
+    planned: Iterable[str], manifest: Manifest, is_visible: Callable[[str], bool]
+) -> list[Exposure]:
+    """The exposures downstream of what was planned, also where the selection ends before them."""
+    reached = downstream(planned, manifest)
+    return [
+        Exposure(
+            unique_id=node.unique_id,
+            name=node.name,
+            type=node.type or "",
+            owner=(node.owner.name if node.owner else None) or "",
+            path=node.original_file_path,
+            parents=visible_parents(node, manifest, is_visible),
+        )
+        for node in sorted(manifest.exposures.values(), key=lambda node: node.unique_id)
+        if node.unique_id in reached
+    ]
+
+
+def downstream(start: Iterable[str], manifest: Manifest) -> set[str]:
+    """`start` and everything that reads it, over any number of steps."""
+    children = _children(manifest.resources())
+    reached: set[str] = set()
+    queue = list(start)
+    while queue:
+        unique_id = queue.pop()
+        if unique_id not in reached:
+            reached.add(unique_id)
+            queue += children.get(unique_id, ())
+    return reached
+
+
+def removed(manifest: Manifest, production: Manifest) -> list[Removed]:
+    """What production has and the pull request has not. dbt selects nothing for it."""
+    ours = {node.unique_id for node in manifest.resources()}
+    gone = [
+        node
+        for node in production.resources()
+        if node.unique_id not in ours and node.resource_type != "operation"
+    ]
+    readers = _children(production.resources()) if gone else {}
+    disabled = manifest.disabled or {}
+    return [
+        Removed(
+            unique_id=node.unique_id,
+            name=node.name,
+            resource_type=node.resource_type,
+            path=node.original_file_path,
+            disabled=node.unique_id in disabled,
+            read_by=_remaining(readers.get(node.unique_id, ()), ours),
+        )
+        for node in gone
+    ]
+
+
+def _differs(node: Node, before: Node) -> bool:
+    """Whether the file is another one. A checksum without a digest says nothing."""
+    return _digest(node) != _digest(before)
+
+
+def _digest(node: Node) -> str:
+    if isinstance(node.checksum, FileHash):
+        return node.checksum.checksum
+    return node.checksum or ""
+
+
+def _children(nodes: Iterable[Node]) -> Mapping[str, list[str]]:
+    children: dict[str, list[str]] = {}
+    for node in nodes:
+        for parent in parents(node):
+            children.setdefault(parent, []).append(node.unique_id)
+    return children
+
+
+def _remaining(unique_ids: Iterable[str], ours: Collection[str]) -> list[str]:
+    return sorted(
+        {
+            unique_id
+            for unique_id in unique_ids
+            if unique_id in ours and unique_id.partition(".")[0] in READERS
+        }
+    )
