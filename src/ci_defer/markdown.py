@@ -1,34 +1,45 @@
-"""The report as GitHub-flavoured Markdown: the job summary.
+"""The report as a page of GitHub-flavoured Markdown: the comment and the summary of the job.
 
-Pure. Text that comes from dbt, git or the user goes through `text`, `code` or `block`, which make
-it inert: nothing in it can end a table, open HTML, mention a person or link an issue.
+Pure. Owns what is said, in which order, and what goes first when the page is full. How a text is
+made harmless is known by `gfm`; what is drawn, by `lineage`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from ci_defer import lineage
 from ci_defer.bundle import Bundle
-from ci_defer.characters import clean
+from ci_defer.gfm import (
+    block,
+    code,
+    code_cell,
+    folded,
+    link,
+    path_in_url,
+    prose,
+    table,
+    table_row,
+    text,
+)
+from ci_defer.page import SEPARATOR, Page, Room, characters, octets
 from ci_defer.report import (
     BAD,
+    TESTS,
+    Exposure,
     NodeOutcome,
     NodeReport,
     Outcome,
     PassedOver,
     Problem,
+    Removed,
     Report,
     State,
     worst_first,
 )
-from ci_defer.wording import duration, number
-
-MAX_ROWS = 200
-MAX_CAUSES = 20
-MAX_PASSED_OVER = 3
-MAX_NODES_OF_CAUSE = 20
-MAX_MESSAGE = 3_000
+from ci_defer.wording import NOT_REACHED, age, duration, number
 
 ICONS = {
     Outcome.SUCCESS: "✅",
@@ -47,24 +58,58 @@ NODE_ICONS = {
     NodeOutcome.PASSED: "✅",
 }
 
-PUNCTUATION = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&$:])")
+# What is above the failures is short whatever happens.
+MAX_WARNINGS = 10
+MAX_PASSED_OVER = 3
+MAX_SENTENCE = 600
+# Failed nodes of one cause; the table has them all.
+MAX_NODES_OF_CAUSE = 20
+# A reason that selected more nodes than this is said once, above the table.
+MAX_REPEATED = 3
+MAX_REASONS = 10
+# A graph of more nodes is opened by those who want to see it.
+MAX_NODES_OF_OPEN_GRAPH = 15
+
+# What a message may take and whether its SQL is shown, from a full account to the first lines.
+DETAILS = ((3_000, True), (3_000, False), (500, False))
+MAX_SQL = 6_000
+SHORT_NAME = 100
+SHORT_MESSAGE = 200
+MAX_NODES_IN_SIGHT = 5
+ONLY_ROWS = re.compile(r"Got \d+ results?, configured to \w+ if [^\n]*")
+
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
-def render(report: Report) -> str:
-    """The report as Markdown, ending in a line feed."""
-    sections = [
+COMMENT = Page(65_536, characters, 100, "in the summary of the job")
+# GitHub drops a summary of more than 1,024 KiB; some of it may be another step's.
+SUMMARY = Page(1_000_000, octets, 1_000_000, "in report.json")
+
+
+def render(report: Report, page: Page = SUMMARY) -> str:
+    """The report as Markdown, ending in a line feed, and never more than the page holds.
+
+    The outcome, the counts and the first failures are always there. Lists lose rows, and say how
+    many; nothing is cut in the middle.
+    """
+    links = _Links(report)
+    top = [
         f"## {ICONS[report.outcome]} {text(report.headline)}",
         _totals(report),
         _problem(report.problem, report.headline) if report.problem else "",
-        *(f"> ⚠️ {text(warning)}" for warning in report.warnings),
-        *(f"> {_passed_over(item)}" for item in report.passed_over[:MAX_PASSED_OVER]),
-        _causes(report),
-        _nodes(report.nodes),
-        _removed(report),
-        _deferred(report),
-        _footer(report),
+        *_remarks(report),
     ]
-    return "\n\n".join(section for section in sections if section) + "\n"
+    bottom = [*_about_the_state(report, links), _footer(report, links)]
+    room = page.room([*top, *bottom])
+    # In the order in which they get their room, which is not the one in which they are read.
+    failures = room.part(0.7, lambda share: _failures(report, links, share))
+    graph = room.part(0.5, lambda share: _graph(report, share))
+    removed = room.part(0.3, lambda share: _removed(report, share))
+    exposures = room.part(0.3, lambda share: _exposures(report, links, share))
+    nodes = room.part(0.8, lambda share: _nodes(report, share))
+    deferred = room.part(1.0, lambda share: _deferred(report, share))
+    parts = [*top, failures, nodes, removed, exposures, graph, deferred, *bottom]
+    return SEPARATOR.join(part for part in parts if part) + "\n"
 
 
 def render_published(bundle: Bundle, location: str) -> str:
@@ -79,32 +124,35 @@ def render_published(bundle: Bundle, location: str) -> str:
     )
 
 
-def text(value: str) -> str:
-    """`value` as inert inline text, on one line."""
-    line = " ".join(clean(value).split())
-    escaped = PUNCTUATION.sub(r"\\\1", line)
-    # Mentions are found after Markdown is rendered, so an escape would not stop them.
-    unlinked = escaped.replace("@", "@\u200b").replace("\\#", "\\#\u200b")
-    return re.sub(r"(GH\\-)", "\\1\u200b", unlinked, flags=re.IGNORECASE)
+class _Links:
+    """Links into the repository, where this report knows it."""
 
+    def __init__(self, report: Report) -> None:
+        self._repository = report.repository_url
+        self._head = report.head_commit
+        self._is_own = report.is_own
+        self._folder = "" if report.project_dir in ("", ".") else f"{report.project_dir}/"
 
-def code(value: str) -> str:
-    """`value` as an inline code span, on one line, also inside a table."""
-    line = " ".join(clean(value).split()) or " "
-    fence = "`" * (_longest_run(line) + 1)
-    pad = " " if line.startswith("`") or line.endswith("`") else ""
-    # A pipe ends a table cell even inside a code span, unless it is escaped.
-    escaped = line.replace("|", "\\|")
-    return f"{fence}{pad}{escaped}{pad}{fence}"
+    def file(self, path: str, line: int | None = None, shown: Callable[[str], str] = code) -> str:
+        """A file of the project at the head commit."""
+        label = shown(f"{path}:{line}" if line else path)
+        where = f"{self._folder}{path}"
+        # A browser follows `..` out of the repository.
+        is_inside = ".." not in where.split("/")
+        if not (self._repository and COMMIT.fullmatch(self._head) and is_inside):
+            return label
+        place = f"#L{line}" if line else ""
+        return link(label, f"{self._repository}/blob/{self._head}/{path_in_url(where)}{place}")
 
+    def node(self, node: NodeReport) -> str:
+        """The file of a node; that of a package is in no commit of ours."""
+        return self.file(node.path, node.line) if self._is_own(node) else code(node.path)
 
-def block(value: str, language: str = "") -> str:
-    """`value` as a fenced code block, cut to MAX_MESSAGE characters."""
-    content = clean(value)
-    if len(content) > MAX_MESSAGE:
-        content = f"{content[:MAX_MESSAGE]}\n… {len(content) - MAX_MESSAGE:,} more characters"
-    fence = "`" * max(3, _longest_run(content) + 1)
-    return f"{fence}{language}\n{content}\n{fence}"
+    def commit(self, commit: str) -> str:
+        label = code(commit[:12])
+        if not (self._repository and COMMIT.fullmatch(commit)):
+            return label
+        return link(label, f"{self._repository}/commit/{commit}")
 
 
 def _totals(report: Report) -> str:
@@ -116,157 +164,274 @@ def _totals(report: Report) -> str:
         ("tests failed", counts.failed),
         ("errors", counts.errored),
         ("skipped", counts.skipped),
-        ("deferred to production", len(report.deferred)),
+        ("not reached", sum(node.message == NOT_REACHED for node in report.nodes)),
+        ("read from production", len(report.deferred)),
         ("removed", len(report.removed)),
     ]
-    if not report.nodes and not report.removed:
-        return ""
-    shown = [(name, number) for name, number in cells if number]
+    shown = [(name, count) for name, count in cells if count]
     if not shown:
         return ""
-    values = [f"**{number}**" for _, number in shown]
-    return _table([*(name for name, _ in shown), "time"], [[*values, duration(report.seconds)]])
+    values = [f"**{count:,}**" for _, count in shown]
+    return table([*(name for name, _ in shown), "time"], [[*values, duration(report.seconds)]])
 
 
 def _problem(problem: Problem, headline: str) -> str:
     what, _, details = problem.message.partition("\n")
-    parts = [f"**{text(what)}**"] if what != headline else []
+    parts = [f"**{text(what, MAX_SENTENCE)}**"] if what != headline else []
     if details:
         parts.append(block(details))
     if problem.hint:
-        parts.append(text(problem.hint))
-    return "\n\n".join(parts)
+        parts.append(prose(problem.hint, MAX_SENTENCE))
+    return SEPARATOR.join(parts)
 
 
-def _causes(report: Report) -> str:
+def _remarks(report: Report) -> Iterator[str]:
+    for warning in report.warnings[:MAX_WARNINGS]:
+        yield f"> ⚠️ {prose(warning, MAX_SENTENCE)}"
+    if len(report.warnings) > MAX_WARNINGS:
+        yield f"> ⚠️ {number(len(report.warnings) - MAX_WARNINGS, 'more warning')} in report.json"
+
+
+def _about_the_state(report: Report, links: _Links) -> Iterator[str]:
+    """What a person should know when the state is not that of the base commit itself."""
+    for item in report.passed_over[:MAX_PASSED_OVER]:
+        yield f"> {_passed_over(item, links)}"
+    state = report.state
+    if state and state.age_commits and not state.reparsed:
+        yield (
+            f"> What {number(state.age_commits, 'commit')} changed before the base commit may be "
+            "built here too: their state is not published, or cannot be used."
+        )
+
+
+def _passed_over(item: PassedOver, links: _Links) -> str:
+    commit = links.commit(item.commit)
+    return f"The state of commit {commit} was not used. {text(item.reason, MAX_SENTENCE)}"
+
+
+def _failures(report: Report, links: _Links, room: Room) -> str:
+    """Each cause with its nodes; the first ones in full, then shorter, then counted."""
     by_id = {node.unique_id: node for node in report.nodes}
-    sections = []
-    for cause in report.causes[:MAX_CAUSES]:
-        nodes = [by_id[unique_id] for unique_id in cause.unique_ids if unique_id in by_id]
-        if len(nodes) > 1:
-            sections.append(f"#### ❌ {len(nodes)} nodes failed for one reason")
-        sections.append("\n".join(_failed_node(node) for node in nodes[:MAX_NODES_OF_CAUSE]))
-        if len(nodes) > MAX_NODES_OF_CAUSE:
-            sections.append(f"and {len(nodes) - MAX_NODES_OF_CAUSE} more")
-        sections.append(block(cause.message))
-    if len(report.causes) > MAX_CAUSES:
-        left = len(report.causes) - MAX_CAUSES
-        sections.append(f"{left} more reasons are in the report (JSON) and in the log.")
-    return "\n\n".join(sections)
+    causes = [
+        (cause.message, nodes)
+        for cause in report.causes
+        if (nodes := [by_id[name] for name in cause.unique_ids if name in by_id])
+    ]
+    parts: list[str] = []
+    for message, nodes in causes:
+        versions = _ever_shorter(message, nodes, links, room.page)
+        taken = next((part for part in versions if room.take(part)), None)
+        if taken is None:
+            break
+        parts.append(taken)
+    if left := len(causes) - len(parts):
+        parts.append(f"❌ {number(left, 'more reason')} for failures {room.page.rest}.")
+    return SEPARATOR.join(parts)
 
 
-def _failed_node(node: NodeReport) -> str:
-    parts = [f"- ❌ {code(node.name)} ({text(node.resource_type)})"]
-    if node.failures:
-        parts.append(f"{node.failures:,} failing rows")
-    if node.path:
-        parts.append(f"in {code(node.path)}")
-    if node.compiled_path:
-        parts.append(f"compiled SQL: {code(node.compiled_path)}")
-    return ", ".join(parts)
+def _ever_shorter(
+    message: str, nodes: Sequence[NodeReport], links: _Links, page: Page
+) -> Iterator[str]:
+    """One cause: with the SQL, without it, with a short message, and with one name alone."""
+    failed = [_failed_node(node, links) for node in nodes[:MAX_NODES_OF_CAUSE]]
+    sql = _compiled(nodes)
+    # "Got 3 results, configured to fail if != 0": the number of rows is said beside the name.
+    has_message = not (nodes[0].failures and ONLY_ROWS.fullmatch(message))
+    if len(nodes) == 1:
+        heading, where = failed[0]
+        above, below = [heading, where], []
+    else:
+        above = [f"### ❌ {number(len(nodes), 'node')} failed for one reason"]
+        names = [f"{name} · {where}" if where else name for name, where in failed]
+        below = _listed([name.removeprefix("### ❌ ") for name in names], len(nodes), page)
+    for limit, with_sql in DETAILS:
+        said = block(message, limit=limit) if has_message else ""
+        parts = [*above, said, *below, sql if with_sql else ""]
+        yield SEPARATOR.join(part for part in parts if part)
+    name = code(nodes[0].name, SHORT_NAME)
+    others = f" and {number(len(nodes) - 1, 'more node')}" if len(nodes) > 1 else ""
+    yield SEPARATOR.join([f"### ❌ {name}{others}", block(message, limit=SHORT_MESSAGE)])
 
 
-def _nodes(nodes: Sequence[NodeReport]) -> str:
-    if not nodes:
+def _failed_node(node: NodeReport, links: _Links) -> tuple[str, str]:
+    """What failed, and where that is."""
+    rows = f", {number(node.failures, 'failing row')}" if node.failures else ""
+    where = links.node(node) if node.path else ""
+    return f"### ❌ {code(node.name)} ({text(_kind(node))}{rows})", where
+
+
+def _listed(names: Sequence[str], total: int, page: Page) -> list[str]:
+    """The nodes of one cause as a list, whose tail is folded."""
+    items = [f"- {name}" for name in names]
+    if total > len(items):
+        items.append(f"- and {total - len(items):,} more {page.rest}")
+    first, rest = items[:MAX_NODES_IN_SIGHT], items[MAX_NODES_IN_SIGHT:]
+    if not rest:
+        return ["\n".join(first)]
+    return ["\n".join(first), folded(f"{total - len(first):,} more of them", "\n".join(rest))]
+
+
+def _compiled(nodes: Sequence[NodeReport]) -> str:
+    """The SQL of the first node that has some."""
+    node = next((node for node in nodes if node.compiled_code), None)
+    if node is None:
         return ""
-    rows = [_row(node) for node in worst_first(nodes)[:MAX_ROWS]]
-    table = _table(("", "node", "type", "result", "time"), rows)
-    if len(nodes) > MAX_ROWS:
-        table += f"\n\n{len(nodes) - MAX_ROWS} more nodes are in the report (JSON)."
-    return _folded(f"{number(len(nodes), 'node')} selected or run", table)
+    title = "Compiled SQL" if len(nodes) == 1 else "Compiled SQL of the first of them"
+    where = f"{code(node.compiled_path)}{SEPARATOR}" if node.compiled_path else ""
+    return folded(title, f"{where}{block(node.compiled_code, 'sql', limit=MAX_SQL)}")
 
 
-def _row(node: NodeReport) -> tuple[str, ...]:
-    kind = node.materialized if node.resource_type == "model" else node.resource_type
+def _nodes(report: Report, room: Room) -> str:
+    if not report.nodes:
+        return ""
+    notes = _common_reasons(report.nodes)
+    note = SEPARATOR.join(
+        f"({index}) {number(count, 'node')}: {text(reason)}"
+        for reason, (index, count) in notes.items()
+    )
+    has_reasons = any(_why(node, {}) for node in report.nodes)
+    columns = ("", "node", "type", "result", "time", *(("selected as",) if has_reasons else ()))
+    rows = (_row(node, notes, has_reasons=has_reasons) for node in worst_first(report.nodes))
+    tests = sum(1 for node in report.nodes if node.resource_type in TESTS)
+    kinds = [(len(report.nodes) - tests, "node"), (tests, "test")]
+    title = " and ".join(number(count, noun) for count, noun in kinds if count)
+    title += " selected or run"
+    # In sight: why a pull request builds so much is asked before what it builds.
+    above = [note] if note and room.take(note) else []
+    return SEPARATOR.join([*above, room.table(title, columns, rows, len(report.nodes))]).strip()
+
+
+def _row(node: NodeReport, notes: dict[str, tuple[int, int]], *, has_reasons: bool) -> str:
     result = node.status or node.outcome.value
     if node.outcome in BAD and node.failures:
-        result = f"{result} ({node.failures:,} rows)"
+        result = f"{result} ({number(node.failures, 'row')})"
     if node.outcome is NodeOutcome.NOT_RUN:
         result = f"{node.outcome.value}: {node.message}"
-    seconds = duration(node.seconds) if node.seconds else ""
-    return (
+    cells = [
         NODE_ICONS.get(node.outcome, "▫️"),
-        code(node.name),
-        text(kind or node.resource_type),
+        code_cell(node.name),
+        text(_kind(node)),
         text(result),
-        seconds,
-    )
+        duration(node.seconds) if node.seconds else "",
+    ]
+    return table_row([*cells, _why(node, notes)] if has_reasons else cells)
 
 
-def _removed(report: Report) -> str:
+def _why(node: NodeReport, notes: dict[str, tuple[int, int]]) -> str:
+    """Why a node was selected: in words, or as the number of a note above the table."""
+    if node.reason in notes:
+        return f"({notes[node.reason][0]})"
+    return text(node.reason) if node.reason else (node.change.value if node.change else "")
+
+
+def _common_reasons(nodes: Iterable[NodeReport]) -> dict[str, tuple[int, int]]:
+    """Reasons of many nodes: the number of their note, and how many nodes."""
+    counted = Counter(node.reason for node in nodes if node.reason)
+    most = counted.most_common(MAX_REASONS)
+    common = [(reason, count) for reason, count in most if count > MAX_REPEATED]
+    return {reason: (index, count) for index, (reason, count) in enumerate(common, 1)}
+
+
+def _removed(report: Report, room: Room) -> str:
     if not report.removed:
         return ""
-    rows = [
+    total, read = len(report.removed), sum(1 for item in report.removed if item.read_by)
+    title = f"{number(total, 'node')} of production {'is' if total == 1 else 'are'} gone"
+    if read:
+        title += (
+            f", and {read:,} of them {'was' if read == 1 else 'were'} read by what is still here"
+        )
+    note = "dbt selects nothing for these, and production keeps their relations."
+    columns = ("node", "type", "how", "was in", "read in production by")
+    # What was read by something is what a person has to look at.
+    ordered = sorted(report.removed, key=lambda item: not item.read_by)
+    rows = (_removed_row(item) for item in ordered)
+    return room.table(title, columns, rows, total, note=note, is_open=bool(read))
+
+
+def _removed_row(item: Removed) -> str:
+    names = [code_cell(unique_id.split(".", 2)[-1]) for unique_id in item.read_by[:MAX_REPEATED]]
+    more = len(item.read_by) - MAX_REPEATED
+    readers = ", ".join(names) + (f" and {more:,} more" if more > 0 else "")
+    return table_row(
         (
-            code(item.name),
+            code_cell(item.name),
             text(item.resource_type),
             "disabled for this target" if item.disabled else "removed",
-            code(item.path) if item.path else "",
+            code_cell(item.path) if item.path else "",
+            readers,
         )
-        for item in report.removed[:MAX_ROWS]
-    ]
-    table = _table(("node", "type", "", "was in"), rows)
-    if len(report.removed) > MAX_ROWS:
-        table += f"\n\n{len(report.removed) - MAX_ROWS} more are in the report (JSON)."
-    note = "dbt selects nothing for these, and production keeps their relations."
-    verb = "is" if len(report.removed) == 1 else "are"
-    return _folded(
-        f"{number(len(report.removed), 'node')} of production {verb} gone", f"{note}\n\n{table}"
     )
 
 
-def _deferred(report: Report) -> str:
+def _exposures(report: Report, links: _Links, room: Room) -> str:
+    if not report.exposures:
+        return ""
+    total = len(report.exposures)
+    rows = (_exposure_row(item, links) for item in report.exposures)
+    columns = ("exposure", "type", "owner", "declared in")
+    return room.table(
+        f"{number(total, 'exposure')} downstream of this change", columns, rows, total
+    )
+
+
+def _exposure_row(item: Exposure, links: _Links) -> str:
+    where = links.file(item.path, shown=code_cell) if item.path else ""
+    return table_row((code_cell(item.name), text(item.type), text(item.owner), where))
+
+
+def _graph(report: Report, room: Room) -> str:
+    drawn = lineage.draw(report)
+    if drawn is None:
+        return ""
+    legend = text(drawn.legend, MAX_SENTENCE)
+    if drawn.left_out:
+        legend = f"{legend} {number(drawn.left_out, 'more node')} not drawn."
+    content = f"```mermaid\n{drawn.source}\n```\n\n<sub>{legend}</sub>"
+    title = f"Lineage of {number(drawn.shown, 'node')}"
+    made = folded(title, content, is_open=drawn.shown <= MAX_NODES_OF_OPEN_GRAPH)
+    return made if room.fits(made) else ""
+
+
+def _deferred(report: Report, room: Room) -> str:
     if not report.deferred:
         return ""
-    rows = [
-        (code(item.name), code(item.relation), text(item.production_status))
-        for item in report.deferred[:MAX_ROWS]
-    ]
-    table = _table(("node", "relation of production", "in production's run"), rows)
-    if len(report.deferred) > MAX_ROWS:
-        table += f"\n\n{len(report.deferred) - MAX_ROWS} more are in the report (JSON)."
-    return _folded(f"{number(len(report.deferred), 'node')} read from production", table)
+    total = len(report.deferred)
+    rows = (
+        table_row((code_cell(item.name), code_cell(item.relation), text(item.production_status)))
+        for item in report.deferred
+    )
+    columns = ("node", "relation of production", "in production's run")
+    return room.table(f"{number(total, 'node')} read from production", columns, rows, total)
 
 
-def _footer(report: Report) -> str:
+def _footer(report: Report, links: _Links) -> str:
     parts = [f"project {code(report.project)}"]
     if report.state:
-        parts.append(_state(report.state))
+        parts.append(_state(report.state, links, report.started_at))
     if report.dbt_version:
         parts.append(f"dbt {text(report.dbt_version)} ({text(report.adapter)})")
     if report.target:
         parts.append(f"target {code(report.target)}")
-    parts.append(duration(report.seconds))
+    parts.append(link("run", report.run_url) if report.run_url else "")
+    if not _totals(report):
+        parts.append(duration(report.seconds))
     if report.seconds_saved:
         parts.append(f"about {duration(report.seconds_saved)} of warehouse work saved")
-    return f"<sub>{' · '.join(parts)}</sub>"
+    return f"<sub>{' · '.join(part for part in parts if part)}</sub>"
 
 
-def _state(state: State) -> str:
+def _state(state: State, links: _Links, now: str) -> str:
     if not state.has_provenance:
         return f"compared with the manifest in {code(state.location)}, of an unknown commit"
-    said = f"compared with commit {code(state.commit[:12])}"
+    said = f"compared with commit {links.commit(state.commit)}"
     if state.reparsed:
-        return f"{said}, which was parsed again: {text(state.reason)}"
+        return f"{said}, which was parsed again: {text(state.reason, MAX_SENTENCE)}"
     if state.age_commits:
         said += f", {number(state.age_commits, 'commit')} before the base commit"
-    return f"{said}, published {text(state.created_at)}"
+    return f"{said}, published {text(age(state.created_at, now))}"
 
 
-def _passed_over(item: PassedOver) -> str:
-    return f"The state of commit {code(item.commit[:12])} was not used. {text(item.reason)}"
-
-
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    columns = tuple(header)
-    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines)
-
-
-def _folded(title: str, content: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{content}\n\n</details>"
-
-
-def _longest_run(value: str) -> int:
-    return max((len(run) for run in re.findall(r"`+", value)), default=0)
+def _kind(node: NodeReport) -> str:
+    kind = node.materialized if node.resource_type == "model" else node.resource_type
+    return kind or node.resource_type

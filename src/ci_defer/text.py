@@ -6,14 +6,12 @@ Pure. Made for a width of 100 columns and for a reader who has scrolled past dbt
 from __future__ import annotations
 
 from ci_defer.characters import clean
-from ci_defer.report import NodeOutcome, NodeReport, Report, worst_first
+from ci_defer.report import TESTS, NodeOutcome, NodeReport, Report, worst_first
 from ci_defer.wording import duration, number
 
 MAX_NODES = 60
 MAX_CAUSES = 10
 NAME_WIDTH = 58
-
-TESTS = frozenset({"test", "unit_test"})
 
 MARKS = {
     NodeOutcome.FAILED: "FAIL",
