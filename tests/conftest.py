@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
 
 from tests.environments import DBT_VERSIONS
+
+# For the other Pythons: what they may do otherwise shows in a few examples.
+settings.register_profile("quick", max_examples=10, deadline=None)
 
 
 @pytest.fixture(params=DBT_VERSIONS)

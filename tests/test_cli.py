@@ -177,11 +177,13 @@ def test_defer__in_local_mode_takes_the_production_target_folder(
 
 
 def test_defer__from_another_folder_reports_paths_from_the_top(place: Place) -> None:
-    place.publish()
     folder = place.repository.path / "nested" / "dbt"
     folder.mkdir(parents=True)
     (folder / "dbt_project.yml").write_text(f"name: {PROJECT}\n")
-    done = place.run("defer", "--state", str(place.store), "--project-dir", "nested/dbt")
+    write_artifacts(folder / "target", manifest=manifest(NODES), run_results=run_results())
+    here = ("--state", str(place.store), "--project-dir", "nested/dbt")
+    assert place.run("onboard", *here).returncode == 0
+    done = place.run("defer", *here)
     assert done.returncode == 0, done.stderr
     made = report.decode((folder / "target" / "ci-defer" / "report.json").read_bytes())
     assert made.project_dir == "nested/dbt"
@@ -212,7 +214,7 @@ def test_cleanup__of_a_closed_pull_request_sets_every_output(place: Place) -> No
     ("arguments", "variables", "exit_code", "expected"),
     [
         (["auto"], {}, 2, "nothing to do for a run outside of GitHub Actions"),
-        (["comment"], {}, 2, "mode: comment is not available yet"),
+        (["comment"], {}, 2, "Only a workflow run with a token can comment"),
         (["cleanup"], {}, 2, "mode: cleanup is not available yet"),
         (["nonsense"], {}, 2, "No such command 'nonsense'"),
         (["defer", "--nonsense"], {}, 2, "No such option"),

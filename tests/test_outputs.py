@@ -4,14 +4,29 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from ci_defer.outputs import OUTPUTS, failed_outputs, onboard_outputs, report_outputs
+from ci_defer.outputs import (
+    OUTPUTS,
+    comment_outputs,
+    failed_outputs,
+    idle_outputs,
+    onboard_outputs,
+    report_outputs,
+)
+from ci_defer.report import Report
 from tests.test_report import FULL
 
 NOTHING = {**dict.fromkeys(OUTPUTS, ""), "state-found": "false", "comment-pending": "false"}
 
 
+URL = "https://github.com/acme/shop/pull/7#issuecomment-1"
+
+
+def outputs_of(report: Report) -> dict[str, str]:
+    return report_outputs(report, Path("/r/report.json"), comment_url=URL, comment_pending=False)
+
+
 def test_report_outputs__say_what_the_report_says() -> None:
-    assert report_outputs(FULL, Path("/r/report.json")) == {
+    assert outputs_of(FULL) == {
         **NOTHING,
         "outcome": "failure",
         "state-found": "true",
@@ -23,11 +38,17 @@ def test_report_outputs__say_what_the_report_says() -> None:
         "deferred-count": "1",
         "seconds-saved": "2.5",
         "report": "/r/report.json",
+        "comment-url": URL,
     }
 
 
+def test_report_outputs__of_a_comment_that_another_run_has_to_write() -> None:
+    made = report_outputs(FULL, Path("r"), comment_url="", comment_pending=True)
+    assert (made["comment-url"], made["comment-pending"]) == ("", "true")
+
+
 def test_report_outputs__without_a_state_leave_its_outputs_empty() -> None:
-    made = report_outputs(replace(FULL, state=None, seconds_saved=None), Path("r"))
+    made = outputs_of(replace(FULL, state=None, seconds_saved=None))
     names = ("state-found", "state-source", "state-commit", "state-age-commits", "seconds-saved")
     assert [made[name] for name in names] == ["false", "", "", "", ""]
 
@@ -35,7 +56,7 @@ def test_report_outputs__without_a_state_leave_its_outputs_empty() -> None:
 def test_report_outputs__an_unknown_age_is_empty_and_not_none() -> None:
     assert FULL.state
     plain = replace(FULL, state=replace(FULL.state, age_commits=None))
-    assert report_outputs(plain, Path("r"))["state-age-commits"] == ""
+    assert outputs_of(plain)["state-age-commits"] == ""
 
 
 def test_onboard_outputs__say_what_was_published() -> None:
@@ -50,3 +71,11 @@ def test_onboard_outputs__say_what_was_published() -> None:
 
 def test_failed_outputs__set_every_output() -> None:
     assert failed_outputs() == {**NOTHING, "outcome": "error"}
+
+
+def test_idle_outputs__set_every_output() -> None:
+    assert idle_outputs() == {**NOTHING, "outcome": "no-changes"}
+
+
+def test_comment_outputs__say_where_the_comment_is() -> None:
+    assert comment_outputs(URL) == {**NOTHING, "outcome": "success", "comment-url": URL}

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from ci_defer.annotations import Annotation
 from ci_defer.errors import ConfigurationError
 from ci_defer.runner import SUMMARY_LIMIT, Runner, environment
 
@@ -18,7 +19,7 @@ PIECES = [*":%\n\r#[]\x0b\x85\u2028 \ta0AD", "::", "##[", "error", "%0A", "::err
 HOSTILE = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 
 
-def printed(runner: Runner, level: str, text: str) -> tuple[str, str]:
+def printed(runner: Runner, level: str, text: str | Annotation) -> tuple[str, str]:
     """What a method of the runner writes to stdout and stderr."""
     outputs = (io.StringIO(newline=""), io.StringIO(newline=""))
     before = sys.stdout, sys.stderr

@@ -8,6 +8,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from ci_defer.comment import CommentWhen
 from ci_defer.errors import NotAvailableYet
 from ci_defer.settings import (
     Settings,
@@ -110,15 +111,10 @@ def test_refuse_unavailable__of_what_is_not_built_yet(name: str) -> None:
         Settings(**{name: value}).refuse_unavailable()
 
 
-@pytest.mark.parametrize("value", ["changes", "failures"])
-def test_refuse_unavailable__of_comment_choices(value: str) -> None:
-    with pytest.raises(NotAvailableYet, match=f"comment: {value}"):
-        Settings(comment=value).refuse_unavailable()
-
-
 def test_refuse_unavailable__takes_the_defaults_and_what_is_there() -> None:
     Settings().refuse_unavailable()
-    Settings(comment="off", state="/store", target="x", favor_state=True).refuse_unavailable()
+    for when in CommentWhen:
+        Settings(comment=when, state="/store", target="x", favor_state=True).refuse_unavailable()
 
 
 def test_settings_of__are_those_of_the_mode() -> None:

@@ -11,18 +11,29 @@ from typing import Any
 import click
 
 from ci_defer import __version__, markdown, report, text
+from ci_defer.annotations import annotate
+from ci_defer.comment import Commented, CommentWhen
+from ci_defer.comment import comment as write_comment
 from ci_defer.dbt import arguments
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings
 from ci_defer.defer import defer as run_defer
 from ci_defer.demo import demo as run_demo
-from ci_defer.errors import CiDeferError, ExitCode, NotAvailableYet
-from ci_defer.event import Event, mode_of, read_event
+from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
+from ci_defer.event import Event, mode_of, read_event, read_finished_run
 from ci_defer.git import Git
 from ci_defer.onboard import onboard as run_onboard
-from ci_defer.outputs import failed_outputs, idle_outputs, onboard_outputs, report_outputs
+from ci_defer.outputs import (
+    comment_outputs,
+    failed_outputs,
+    idle_outputs,
+    onboard_outputs,
+    report_outputs,
+)
+from ci_defer.pending import artifact_name, comment_pending
 from ci_defer.project import Project, read_project
+from ci_defer.pulls import Pulls
 from ci_defer.reparse import EngineFor
 from ci_defer.rest import GitHubRest
 from ci_defer.runner import Runner, environment
@@ -56,7 +67,7 @@ def cli() -> None:
 
 
 @cli.command()
-@options("onboard", "defer")
+@options("onboard", "defer", "comment")
 @click.pass_obj
 def auto(session: Session, /, **values: Any) -> None:
     """Do what the event of this workflow run asks for."""
@@ -73,7 +84,7 @@ def auto(session: Session, /, **values: Any) -> None:
         session.runner.info("Nothing to clean up: pull requests have no schema of their own.")
         session.runner.set_outputs(idle_outputs())
     else:
-        raise NotAvailableYet(f"mode: {mode}")
+        _comment(session, settings, event)
 
 
 @cli.command()
@@ -93,9 +104,11 @@ def defer(session: Session, /, **values: Any) -> None:
 
 
 @cli.command()
-def comment() -> None:
-    """Comment on a pull request from a fork (not available yet)."""
-    raise NotAvailableYet("mode: comment")
+@options("comment")
+@click.pass_obj
+def comment(session: Session, /, **values: Any) -> None:
+    """Comment for a run that could not: that of a fork or of Dependabot."""
+    _comment(session, _settings(values), _event(session))
 
 
 @cli.command()
@@ -159,8 +172,9 @@ def _guarded(session: Session) -> int:
 
 
 def _settings(values: dict[str, Any]) -> Settings:
-    if "if_no_state" in values:
-        values["if_no_state"] = IfNoState(values["if_no_state"])
+    for name, kind in (("if_no_state", IfNoState), ("comment", CommentWhen)):
+        if name in values:
+            values[name] = kind(values[name])
     settings = Settings(**values)
     settings.refuse_unavailable()
     return settings
@@ -289,10 +303,42 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
     runner.info(text.render(made))
     if made.problem:
         runner.error(f"{made.problem.message} {made.problem.hint}".strip())
-    if event.pull_request and settings.comment != "off":
-        runner.info("The comment on the pull request is not available yet: see the job summary.")
-    runner.set_outputs(report_outputs(made, path))
+    for annotation in annotate(made):
+        runner.annotate(annotation)
+    commented = Commented()
+    if event.pull_request and rest:
+        commented = write_comment(
+            made,
+            event.pull_request,
+            Pulls(rest),
+            when=settings.comment,
+            run_id=int(event.run_id or 0),
+            log=runner,
+        )
+    outputs = report_outputs(
+        made, path, comment_url=commented.url, comment_pending=commented.is_pending
+    )
+    if commented.is_pending:
+        outputs["report-artifact-name"] = artifact_name(made.project)
+    runner.set_outputs(outputs)
     sys.exit(made.exit_code)
+
+
+def _comment(session: Session, settings: Settings, event: Event) -> None:
+    rest = _rest(session, settings, event)
+    if rest is None:
+        raise ConfigurationError(
+            "Only a workflow run with a token can comment.", "Check the input github-token."
+        )
+    commented = comment_pending(
+        event,
+        read_finished_run(session.runner.payload()),
+        rest,
+        Pulls(rest),
+        when=settings.comment,
+        log=session.runner,
+    )
+    session.runner.set_outputs(comment_outputs(commented.url))
 
 
 def _write_report(made: report.Report, summary: str, folder: Path) -> Path:

@@ -26,7 +26,9 @@ OUTPUTS = (
 )
 
 
-def report_outputs(report: Report, path: Path) -> dict[str, str]:
+def report_outputs(
+    report: Report, path: Path, *, comment_url: str, comment_pending: bool
+) -> dict[str, str]:
     """The outputs of defer; `path` is where report.json is."""
     state = report.state
     age = state.age_commits if state else None
@@ -42,6 +44,8 @@ def report_outputs(report: Report, path: Path) -> dict[str, str]:
             "deferred-count": str(len(report.deferred)),
             "seconds-saved": "" if report.seconds_saved is None else str(report.seconds_saved),
             "report": str(path),
+            "comment-url": comment_url,
+            "comment-pending": _boolean(value=comment_pending),
         }
     )
 
@@ -66,6 +70,11 @@ def failed_outputs() -> dict[str, str]:
 def idle_outputs() -> dict[str, str]:
     """The outputs of a run that had nothing to do."""
     return _all({"outcome": Outcome.NO_CHANGES.value})
+
+
+def comment_outputs(url: str) -> dict[str, str]:
+    """The outputs of a run that comments for another one; the URL is empty without a comment."""
+    return _all({"outcome": Outcome.SUCCESS.value, "comment-url": url})
 
 
 def _all(known: dict[str, str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ci_defer.annotations import Annotation
 from ci_defer.errors import ConfigurationError
 
 # GitHub drops a summary that is larger, all of it.
@@ -118,6 +119,18 @@ class Runner:
         with Path(path).open("ab") as file:
             file.write(_cut_to_limit(content, SUMMARY_LIMIT - file.tell()))
 
+    def annotate(self, annotation: Annotation) -> None:
+        """Annotate a file. Does nothing outside of GitHub Actions."""
+        if self._on_actions:
+            properties = {"file": annotation.path, "line": annotation.line or ""}
+            where = "".join(
+                f"{name}={_escape_property(str(value))},"
+                for name, value in properties.items()
+                if value
+            )
+            title = f"title={_escape_property(annotation.title)}"
+            _write(f"::{annotation.level} {where}{title}::{_escape_data(annotation.message)}")
+
     def _annotate(self, level: str, text: str) -> None:
         if self._on_actions:
             _write(f"::{level} title=ci-defer::{_escape_data(text)}")
@@ -159,3 +172,7 @@ def _inert_line(line: str) -> str:
 
 def _escape_data(text: str) -> str:
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")

@@ -11,11 +11,13 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from ci_defer.comment import CommentWhen
 from ci_defer.errors import NotAvailableYet
 from ci_defer.state import IfNoState
 
@@ -23,11 +25,10 @@ PREFIX = "CI_DEFER_"
 
 ONBOARD, DEFER = frozenset({"onboard"}), frozenset({"defer"})
 BOTH = ONBOARD | DEFER
+COMMENT = frozenset({"comment"})
 
 # `project` becomes the name of a folder and of an artifact.
 PROJECT_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-
-COMMENT_CHOICES = ("always", "changes", "failures", "off")
 
 
 class SelectionType(click.ParamType[tuple[str, ...]]):
@@ -154,13 +155,15 @@ class Settings:
         type=bool,
         available=False,
     )
-    comment: str = _setting(
-        "always",
+    comment: CommentWhen = _setting(
+        CommentWhen.ALWAYS,
         "When to comment on the pull request: always, changes, failures, off.",
-        modes=DEFER,
-        type=click.Choice(COMMENT_CHOICES),
+        modes=DEFER | COMMENT,
+        type=click.Choice([choice.value for choice in CommentWhen]),
     )
-    github_token: str = _setting("", "Token for comments and artifacts.", modes=BOTH, secret=True)
+    github_token: str = _setting(
+        "", "Token for comments and artifacts.", modes=BOTH | COMMENT, secret=True
+    )
     retention_days: int = _setting(
         90,
         "Days that GitHub keeps the artifact.",
@@ -191,10 +194,6 @@ class Settings:
         for field in dataclasses.fields(self):
             if not field.metadata["available"] and getattr(self, field.name) != field.default:
                 raise NotAvailableYet(f"The setting {option_name(field)}", "Remove it for now.")
-        if self.comment in ("changes", "failures"):
-            raise NotAvailableYet(
-                f"comment: {self.comment}", "The job summary has the whole report for now."
-            )
 
 
 class _Option(click.Option):
@@ -243,8 +242,8 @@ def default_text(field: dataclasses.Field[Any]) -> str:
         return str(default).lower()
     if isinstance(default, tuple):
         return " ".join(default)
-    if isinstance(default, IfNoState):
-        return default.value
+    if isinstance(default, Enum):
+        return str(default.value)
     return "" if default is None else str(default)
 
 
@@ -252,7 +251,7 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     name = option_name(field)
     secret = field.metadata["secret"]
     is_flag = field.metadata["type"] is bool
-    default = field.default.value if isinstance(field.default, IfNoState) else field.default
+    default = field.default.value if isinstance(field.default, Enum) else field.default
     return click.option(
         f"--{name}/--no-{name}" if is_flag else f"--{name}",
         field.name,

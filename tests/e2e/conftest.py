@@ -1,4 +1,4 @@
-"""Fixtures of the tests on real dbt. Each test gets its own copy of the tea shop."""
+"""Fixtures of the tests on real dbt, and of those that run the action with act."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.e2e.action_shop import Shop as ActionShop
 from tests.e2e.dbt_server import forked_dbt
 from tests.e2e.shop import Shop, production
-from tests.environments import DBT_VERSIONS, dbt_bin
+from tests.environments import CACHE, DBT_VERSIONS, ROOT, dbt_bin
+from tests.harness.act import export_action
+from tests.harness.github import FakeGitHub
+from tests.harness.standin import build_standin
 
 # For tests of what is ours alone, where a second version of dbt would show nothing new.
 ONE_VERSION = DBT_VERSIONS[-1]
@@ -65,3 +69,29 @@ def plain_shop(shared_folder: Path, tmp_path: Path) -> Shop:
     return Shop(production(shared_folder, ONE_VERSION), dbt_bin(ONE_VERSION)).copy(
         tmp_path / "shop"
     )
+
+
+@pytest.fixture(scope="session")
+def standin() -> Path:
+    """The upload action for tests, bundled once."""
+    return build_standin(ROOT / "node_modules", CACHE / "standin")
+
+
+@pytest.fixture(scope="session")
+def action(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a release of the action would hold."""
+    return export_action(ROOT, tmp_path_factory.mktemp("action") / "export")
+
+
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    """GitHub's services, which must have been used as the real ones want to be."""
+    with FakeGitHub() as fake:
+        yield fake
+        assert fake.violations == []
+
+
+@pytest.fixture
+def action_shop(tmp_path: Path, github: FakeGitHub, action: Path, standin: Path) -> ActionShop:
+    """A repository whose workflows are run with act."""
+    return ActionShop(tmp_path, github, action, standin)

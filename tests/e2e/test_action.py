@@ -2,184 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import shutil
-from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ci_defer.bundle import unpack
 from ci_defer.outputs import OUTPUTS
-from tests.environments import CACHE, ROOT, clean_environ, dbt_bin
-from tests.harness.act import TOKEN, ActRun, export_action, run_act, start_act
-from tests.harness.consumer import commit, git, make_consumer
-from tests.harness.github import FakeGitHub, Run
-from tests.harness.standin import build_standin
+from tests.e2e.action_shop import Shop, outputs_of, pull_request_files, summary_of
+from tests.harness.act import TOKEN, start_act
+from tests.harness.consumer import commit, git
+from tests.harness.github import FakeGitHub
 
 pytestmark = [pytest.mark.action, pytest.mark.dbt]
 
-DEMO = ROOT / "src" / "ci_defer" / "demo_project"
-WORKFLOW = re.compile(r"<!-- workflow: (?P<name>[\w.-]+) -->\n```yaml\n(?P<text>.*?)```", re.DOTALL)
-
-# What a machine behind a proxy needs to reach its package index; nothing else of ours gets in.
-NETWORK = re.compile(
-    r"(SSL_CERT_|REQUESTS_CA_|PIP_CERT|PIP_INDEX|UV_(DEFAULT_)?INDEX|HTTPS?_PROXY)", re.IGNORECASE
-)
-
-PUSH: dict[str, Any] = {
-    "ref": "refs/heads/main",
-    "repository": {"full_name": "acme/shop", "default_branch": "main"},
-}
 BROKEN_MODEL = "select no_such_column from {{ ref('stg_bikes') }}\n"
 
 
-class Shop:
-    """A repository with the demo's project and the README's workflows, and where its state is."""
-
-    def __init__(self, directory: Path, github: FakeGitHub, action: Path, standin: Path) -> None:
-        self.directory = directory
-        self.github = github
-        self.run_id = 4000
-        self._run = {"action": action, "standin": standin}
-        # Only these two programs: a whole environment would bring its python3 along.
-        self.programs = directory / "programs"
-        self.programs.mkdir()
-        (self.programs / "uv").symlink_to(CACHE / "uv" / "bin" / "uv")
-        files = {
-            str(path.relative_to(DEMO / "main")): path.read_text(encoding="utf-8")
-            for path in sorted((DEMO / "main").rglob("*"))
-            if path.is_file()
-        }
-        self.repository = make_consumer(directory / "shop", files)
-
-    def use_dbt(self, version: str) -> None:
-        (self.programs / "dbt").symlink_to(dbt_bin(version) / "dbt")
-
-    def use_workflows(self, **inputs: str) -> None:
-        """Commit the README's workflows, with inputs of ci-defer replaced or added in both."""
-        files = {}
-        for match in WORKFLOW.finditer(README):
-            text = match["text"].replace("org/ci-defer@v1", "acme/ci-defer@v1")
-            for name, value in inputs.items():
-                key = name.replace("_", "-")
-                text = re.sub(rf"\n *{key}: .*", "", text).rstrip("\n")
-                text += f"\n          {key}: {json.dumps(value)}\n"
-            files[f".github/workflows/{match['name']}"] = text
-        commit(self.repository, files, "Use ci-defer")
-
-    def build_production(self, version: str) -> None:
-        """Build the warehouse as a job outside of the workflow would."""
-        environ = clean_environ(self.directory, dbt_bin(version)) | self.environ
-        status = os.spawnve(
-            os.P_WAIT,
-            str(dbt_bin(version) / "dbt"),
-            ["dbt", "--quiet", "build", "--target", "prod", "--project-dir", str(self.repository),
-             "--profiles-dir", str(self.repository)],
-            environ,
-        )  # fmt: skip
-        assert status == 0
-        shutil.rmtree(self.repository / "target")
-
-    @property
-    def environ(self) -> dict[str, str]:
-        return {"DEMO_WAREHOUSE": str(self.directory / "warehouse.duckdb")}
-
-    def push(self) -> ActRun:
-        """Run the first workflow for what is checked out, as production's run on main."""
-        self.run_id += 1
-        head = git(self.repository, "rev-parse", "HEAD")
-        production = Run(id=self.run_id, event="push", head_branch="main", head_sha=head)
-        self.github.add_run(production)
-        return run_act("push", PUSH, **self.arguments("dbt-production.yml"))
-
-    def pull_request(self, files: Mapping[str, str]) -> ActRun:
-        payload = self.open_pull_request(files)
-        return self.run_pull_request(payload)
-
-    def run_pull_request(self, payload: Mapping[str, Any]) -> ActRun:
-        return run_act("pull_request", payload, **self.arguments("dbt-pull-request.yml"))
-
-    def open_pull_request(self, files: Mapping[str, str]) -> dict[str, Any]:
-        """Commit `files` on a branch and check out the merge commit that GitHub makes of it."""
-        base = git(self.repository, "rev-parse", "main")
-        git(self.repository, "switch", "--quiet", "--create", "change", "main")
-        head = commit(self.repository, files, "Change")
-        git(self.repository, "checkout", "--quiet", "--detach", base)
-        git(self.repository, "merge", "--quiet", "--no-ff", "--message", "Merge", head)
-        return {
-            "action": "synchronize",
-            "number": 7,
-            "pull_request": {
-                "number": 7,
-                "head": {"ref": "change", "sha": head},
-                "base": {"ref": "main", "sha": base},
-            },
-            "repository": {"full_name": "acme/shop", "default_branch": "main"},
-        }
-
-    def arguments(self, workflow: str) -> dict[str, Any]:
-        network = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
-        env = {**network, **self.environ, "UV_CACHE_DIR": str(CACHE / "uv-cache")}
-        return {
-            "consumer": self.repository,
-            "work": self.directory / "work",
-            "path_prepend": [self.programs],
-            "env": env,
-            "workflow": workflow,
-            "run_id": self.run_id,
-            "github": self.github,
-            **self._run,
-        }
-
-
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="session")
-def standin() -> Path:
-    """The upload action for tests, bundled once."""
-    return build_standin(ROOT / "node_modules", CACHE / "standin")
-
-
-@pytest.fixture(scope="session")
-def action(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a release of the action would hold."""
-    return export_action(ROOT, tmp_path_factory.mktemp("action") / "export")
-
-
 @pytest.fixture
-def github() -> Iterator[FakeGitHub]:
-    """GitHub's services, which must have been used as the real ones want to be."""
-    with FakeGitHub() as fake:
-        yield fake
-        assert fake.violations == []
-
-
-@pytest.fixture
-def shop(tmp_path: Path, github: FakeGitHub, action: Path, standin: Path) -> Shop:
-    return Shop(tmp_path, github, action, standin)
-
-
-def pull_request_files() -> dict[str, str]:
-    changed = DEMO / "pull-request"
-    return {
-        str(path.relative_to(changed)): path.read_text(encoding="utf-8")
-        for path in changed.rglob("*")
-        if path.is_file()
-    }
-
-
-def outputs_of(run: ActRun) -> dict[str, str]:
-    """The outputs of the action: it is the second step of either workflow."""
-    return dict(run.step_outputs("1"))
-
-
-def summary_of(run: ActRun) -> str:
-    return "\n".join(run.summaries)
+def shop(action_shop: Shop) -> Shop:
+    return action_shop
 
 
 def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop, github: FakeGitHub) -> None:
@@ -362,6 +204,7 @@ def test_pull_request__cancelled(shop: Shop) -> None:
         "range(10000000000) t1(x), range(1000) t2(y) where (x * y) % 7 = 3\n"
     )
     payload = shop.open_pull_request({"models/marts/slow.sql": slow})
+    shop.start_run(payload)
     with start_act("pull_request", payload, **shop.arguments("dbt-pull-request.yml")) as process:
         process.wait_for_log("START sql table model ci_pull_request.slow")
         process.cancel()
