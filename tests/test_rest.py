@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ci_defer.errors import ConfigurationError
 from ci_defer.rest import GitHubRest, GoneError, RestError
 from tests.harness.github import BOT, FakeGitHub, PullRequest
 from tests.samples import Log
@@ -276,3 +277,17 @@ def test_errors__never_hold_the_token(
     while error is not None:
         assert TOKEN not in f"{error} {error.args}"
         error = error.__cause__
+
+
+def test_token__with_a_line_feed_at_its_end_is_the_token() -> None:
+    with FakeGitHub() as github:
+        github.add_token(TOKEN)
+        rest = GitHubRest(github.url, "acme/shop", f"{TOKEN}\n", log=Log())
+        assert rest.get("pulls") == []
+        assert github.violations == []
+
+
+def test_token__that_no_header_can_hold_is_refused_without_being_shown() -> None:
+    with pytest.raises(ConfigurationError, match="holds characters that none has") as caught:
+        GitHubRest("http://127.0.0.1", "acme/shop", f"{TOKEN}\r\nX-Evil: 1", log=Log())
+    assert TOKEN not in str(caught.value)

@@ -20,7 +20,7 @@ import requests
 import tenacity
 
 from ci_defer import __version__
-from ci_defer.errors import CiDeferError, InvalidBundle
+from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
 from ci_defer.log import Log
 
 # Seconds to connect, and between two pieces of an answer.
@@ -64,7 +64,8 @@ class Service:
 
     `error` makes the exception for a status from message and hint, `hint` says what to do about a
     status. `asked_wait` gives the seconds that a refusal with `limits` asks to wait, or None when
-    it is a refusal for good. `said` is the field of its JSON that says why.
+    it is a refusal for good. `said` is the field of its JSON that says why. `has_gateway` says that
+    something in front of it may answer with a page of its own, also with status 200.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Service:
     error: Callable[[str, str, int], WebError]
     hint: Callable[[int], str]
     headers: Mapping[str, str] = field(default_factory=dict)
+    has_gateway: bool = False
     limits: frozenset[int] = frozenset({HTTPStatus.TOO_MANY_REQUESTS})
     asked_wait: Callable[[Refusal], float | None] = retry_after
 
@@ -88,7 +90,7 @@ class Web:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._service = service
-        self._token = _Bearer(token)
+        self._token = _Bearer(header_value(token, "token"))
         self._session = requests.Session()
         self._session.headers["User-Agent"] = f"ci-defer/{__version__}"
         self._log = log
@@ -119,6 +121,7 @@ class Web:
                 response = self._checked(
                     self._send(method, moved, headers=self._service.headers), _path(url)
                 )
+                self._refuse_redirect(response, _path(url))
             return self._json(response, _path(url))
 
         return self._retrying(ask, only_refused=not is_repeatable)
@@ -156,15 +159,16 @@ class Web:
             with file.open("rb") as data:
                 # An empty body must not become a chunked one.
                 content: Any = data if file.stat().st_size else b""
-                response = self._send("PUT", address(), token=NO_TOKEN, data=content)
-                with self._checked(response, name):
+                with self._file("PUT", address(), name, data=content):
                     return
 
         self._retrying(put)
 
     def _download(self, url: str, to: Path, name: str, limit: int) -> str:
         digest = hashlib.sha256()
-        with self._checked(self._send("GET", url, token=NO_TOKEN), name) as response:
+        # As it is: a compressed answer would have another length than the file.
+        headers = {"Accept-Encoding": "identity"}
+        with self._file("GET", url, name, headers=headers) as response:
             size = 0
             try:
                 with to.open("wb") as file:
@@ -182,6 +186,23 @@ class Web:
                 raise _Retry(self._error(message, "Run the job again.", 0), None)
         return digest.hexdigest()
 
+    def _file(self, method: str, url: str, name: str, **options: Any) -> requests.Response:
+        """The good answer of the place where files are, which gets no token."""
+        response = self._send(method, url, token=NO_TOKEN, **options)
+        # What to do about a refusal of the service is no cure for one of that place.
+        self._checked(response, name, hint=lambda _: "Run the job again.")
+        self._refuse_redirect(response, name)
+        return response
+
+    def _refuse_redirect(self, response: requests.Response, name: str) -> None:
+        if response.is_redirect:
+            with response:
+                raise self._error(
+                    f"{self._service.name} redirects {name} once more, which is not followed.",
+                    "Run the job again.",
+                    response.status_code,
+                )
+
     def _send(
         self, method: str, url: str, *, token: _Bearer | None = None, **options: Any
     ) -> requests.Response:
@@ -196,11 +217,18 @@ class Web:
                 allow_redirects=False,
                 **options,
             )
-        except requests.RequestException as error:
+        # requests lets some ValueErrors out: of a place that is no URL, of a header that is none.
+        except (requests.RequestException, ValueError) as error:
             name = _path(url) if token is None else "a file"
             raise _Retry(self._no_answer(name, error), None) from None
 
-    def _checked(self, response: requests.Response, name: str) -> requests.Response:
+    def hidden_in(self, text: str) -> str:
+        """The text without the token: a service may repeat what it was sent."""
+        return self._token.hidden_in(text)
+
+    def _checked(
+        self, response: requests.Response, name: str, hint: Callable[[int], str] | None = None
+    ) -> requests.Response:
         """The answer when it is good. Raises WebError, or _Retry when it may become so."""
         status = response.status_code
         if status < HTTPStatus.BAD_REQUEST:
@@ -217,15 +245,19 @@ class Web:
                 message = f"{service.name}'s rate limit is reached; it asks to wait {wait:.0f} s."
                 raise self._error(message, "Run the job again later.", limited)
             raise _Retry(self._error(message, "Run the job again later.", limited), wait)
-        error = self._error(message, service.hint(status), status)
+        error = self._error(message, (hint or service.hint)(status), status)
         if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
             raise _Retry(error, None)
         raise error
 
     def _moved(self, response: requests.Response, method: str, url: str) -> str:
         """Where to read again what has moved: on the same host, as the token goes along."""
-        target = urljoin(url, response.headers.get("Location", ""))
-        if method != "GET" or urlsplit(target)[:2] != urlsplit(url)[:2]:
+        try:
+            target = urljoin(url, response.headers.get("Location", ""))
+            is_here = urlsplit(target)[:2] == urlsplit(url)[:2]
+        except ValueError:
+            target, is_here = "", False
+        if method != "GET" or not is_here:
             raise self._error(
                 f"{self._service.name} redirects {_path(url)} to another place, which is not "
                 "followed.",
@@ -241,11 +273,11 @@ class Web:
                 return response.json() if response.content else None
         # Before RequestException, which it is too.
         except requests.JSONDecodeError:
-            raise self._error(
-                f"{self._service.name} answered {name} with something that is not JSON.",
-                "Run the job again.",
-                response.status_code,
-            ) from None
+            message = f"{self._service.name} answered {name} with something that is not JSON."
+            error = self._error(message, "Run the job again.", response.status_code)
+            if self._service.has_gateway:
+                raise _Retry(error, None) from None
+            raise error from None
         except requests.RequestException as error:
             raise _Retry(self._no_answer(name, error), None) from None
 
@@ -255,13 +287,14 @@ class Web:
         except (ValueError, requests.RequestException):
             body = None
         said = body.get(self._service.said) if isinstance(body, dict) else None
-        words = str(said or response.reason or "no reason given").split()
+        shown = self.hidden_in(str(said or response.reason or "no reason given"))
+        words = shown.split()
         return " ".join(words)[:300].rstrip(".")
 
     def _error(self, message: str, hint: str, status: int) -> WebError:
         return self._service.error(message, hint, status)
 
-    def _no_answer(self, name: str, error: requests.RequestException) -> WebError:
+    def _no_answer(self, name: str, error: Exception) -> WebError:
         # The error's own text may hold a signed address: only its kind is said.
         message = f"{self._service.name} gave no answer for {name} ({type(error).__name__})."
         return self._error(message, "Run the job again.", 0)
@@ -296,11 +329,25 @@ class Web:
         self._log.info(f"{failed} Trying again in {seconds:.0f} s.")
 
 
+def header_value(value: str, name: str) -> str:
+    """A value for a header: a secret often ends in a line feed, and never holds one."""
+    stripped = value.strip()
+    if not (stripped.isascii() and stripped.isprintable()):
+        raise ConfigurationError(
+            f"The {name} holds characters that none has.", "Copy it anew into the secret."
+        )
+    return stripped
+
+
 class _Bearer(requests.auth.AuthBase):
     """Sets the token itself: requests would prefer an entry of ~/.netrc to a header of ours."""
 
     def __init__(self, token: str) -> None:
         self._token = token
+
+    def hidden_in(self, text: str) -> str:
+        """The text without the token."""
+        return text.replace(self._token, "***") if self._token else text
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         if self._token:
@@ -333,7 +380,10 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 def is_safe(address: str, service: str) -> bool:
     """Whether a file may be there: at https, or at plain http where the service itself is local."""
-    target, own = urlsplit(address), urlsplit(service)
+    try:
+        target, own = urlsplit(address), urlsplit(service)
+    except ValueError:
+        return False
     if target.scheme == "https":
         return bool(target.hostname)
     return target.scheme == own.scheme == "http" and target.hostname in LOOPBACK
