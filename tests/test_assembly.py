@@ -39,6 +39,7 @@ def facts(
         planned=[],
         invocations=[],
         production_target=None,
+        notes=[],
         read_text=read_text,
     )
 

@@ -18,7 +18,8 @@ import yaml
 
 import ci_defer
 from ci_defer import report
-from ci_defer.cli import cli
+from ci_defer.bundle import FILES
+from ci_defer.cli import FILE_PARAMETERS, cli
 from ci_defer.outputs import OUTPUTS
 from ci_defer.settings import Settings, default_text, option_name, variable_name
 from tests.environments import ROOT
@@ -212,11 +213,16 @@ def test_modes__of_the_action_are_commands() -> None:
     assert set(cli.commands) == {"auto", "onboard", "defer", "comment", "cleanup", "demo"}
 
 
+def settings_options(command: str) -> list[click.Parameter]:
+    """The options of a command, without those that name the files of one upload."""
+    of_files = FILE_PARAMETERS.values() if command == "onboard" else ()
+    return [option for option in cli.commands[command].params if option.name not in of_files]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_commands__take_settings_and_nothing_else(name: str) -> None:
-    options = [option for option in COMMANDS[name].params if isinstance(option, click.Option)]
-    assert COMMANDS[name].params == options
-    for option in options:
+    for option in settings_options(name):
+        assert isinstance(option, click.Option)
         field = FIELDS[option.opts[0].removeprefix("--")]
         assert (option.name, option.envvar) == (
             field.name,
@@ -227,12 +233,22 @@ def test_commands__take_settings_and_nothing_else(name: str) -> None:
 
 def test_commands__take_the_settings_of_their_mode() -> None:
     def taken(command: str) -> set[str]:
-        return {str(option.name) for option in cli.commands[command].params}
+        return {str(option.name) for option in settings_options(command)}
 
     assert taken("auto") == {field.name for field in FIELDS.values()}
     for mode in ("onboard", "defer"):
         fields = FIELDS.values()
         assert taken(mode) == {field.name for field in fields if mode in field.metadata["modes"]}
+
+
+def test_onboard__takes_the_files_of_the_registrys_own_client() -> None:
+    options = {option.name: option for option in cli.commands["onboard"].params}
+    assert set(FILE_PARAMETERS) == set(FILES)
+    for parameter in FILE_PARAMETERS.values():
+        option = options[parameter]
+        assert isinstance(option, click.Option)
+        # No variable: a value that is left in a job's environment must not change what it does.
+        assert (option.opts, option.envvar) == ([f"--{parameter.replace('_', '-')}"], None)
 
 
 def test_demo__has_no_setting() -> None:
@@ -243,6 +259,7 @@ def test_demo__has_no_setting() -> None:
 
 PURE = {
     *(
+        "account",
         "annotations",
         "archive",
         "bundle",
@@ -264,7 +281,7 @@ PURE = {
 }
 EDGE = {
     *("dbt.commands", "dbt.process", "git", "pulls", "rest", "runner", "web"),
-    *("stores", "stores.artifact", "stores.directory", "stores.plain"),
+    *("stores", "stores.altimate", "stores.artifact", "stores.directory", "stores.plain"),
 }
 USE_CASE = {
     "assembly",

@@ -439,6 +439,31 @@ def test_state__that_is_not_of_the_base_commit_is_explained() -> None:
             State(location="/s", has_provenance=False),
             "compared with the manifest in /s, of an unknown commit",
         ),
+        (
+            State(
+                location="registry",
+                has_provenance=False,
+                is_compared_apart=True,
+                commit=BASE,
+                created_at=STATE.created_at,
+            ),
+            (
+                "compared with the base commit, parsed again · production is the latest manifest "
+                "in registry, of commit bbbbbbbbbbbb, made 2 hours ago (2026-01-02 10:00 UTC)"
+            ),
+        ),
+        (
+            State(
+                location="registry",
+                has_provenance=False,
+                is_compared_apart=True,
+                created_at=STATE.created_at,
+            ),
+            (
+                "compared with the base commit, parsed again · production is the latest manifest "
+                "in registry, of an unknown commit, made 2 hours ago (2026-01-02 10:00 UTC)"
+            ),
+        ),
     ],
 )
 def test_footer__says_which_state_and_how_old(state: State, expected: str) -> None:

@@ -117,6 +117,35 @@ def test_refuse_unavailable__takes_the_defaults_and_what_is_there() -> None:
         Settings(comment=when, state="/store", target="x", favor_state=True).refuse_unavailable()
 
 
+def test_refuse_unavailable__takes_the_settings_of_the_registry() -> None:
+    Settings(
+        state="altimate",
+        altimate_token="key",
+        altimate_instance="acme",
+        altimate_integration="shop",
+        altimate_environment="STAGING",
+        altimate_url="https://registry.example.com",
+    ).refuse_unavailable()
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("--token", "altimate_token"),
+        ("--instance-name", "altimate_instance"),
+        ("--dbt_core_integration_id", "altimate_integration"),
+        ("--dbt_integration_id", "altimate_integration"),
+        ("--dbt_core_integration_name", "altimate_integration"),
+        ("--dbt_integration_name", "altimate_integration"),
+        ("--dbt_core_integration_environment", "altimate_environment"),
+        ("--backend-url", "altimate_url"),
+    ],
+)
+def test_aliases__are_the_options_of_the_registrys_own_client(option: str, name: str) -> None:
+    assert parsed(option, "x")[name] == "x"
+    assert parsed(f"--{option_name(FIELDS[name])}", "x")[name] == "x"
+
+
 def test_settings_of__are_those_of_the_mode() -> None:
     onboard = {field.name for field in settings_of(["onboard"])}
     defer = {field.name for field in settings_of(["defer"])}

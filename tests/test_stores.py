@@ -5,20 +5,36 @@ from pathlib import Path
 
 import pytest
 
+from ci_defer.account import DEFAULT_URL, Account
 from ci_defer.errors import ConfigurationError, NotAvailableYet
-from ci_defer.stores import Surroundings, open_store
+from ci_defer.stores import Latest, Store, Surroundings, open_store
+from ci_defer.stores.altimate import Registry
 from ci_defer.stores.artifact import ArtifactStore
 from ci_defer.stores.directory import DirectoryStore
 from tests.samples import Log, content, packed
 
+
+def no_account() -> Account:
+    raise ConfigurationError("There is no account.")
+
+
 AROUND = Surroundings(
-    branch="main", is_on_enterprise_server=False, outbox=None, rest=None, log=Log()
+    branch="main",
+    is_on_enterprise_server=False,
+    outbox=None,
+    rest=None,
+    log=Log(),
+    account=no_account,
 )
 
 
-@pytest.mark.parametrize(
-    "uri", ["altimate", "s3://bucket/prefix", "gs://bucket/prefix", "az://container/prefix"]
-)
+def opened(uri: str, around: Surroundings = AROUND) -> Store:
+    store = open_store(uri, "shop", around)
+    assert not isinstance(store, Registry)
+    return store
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/prefix", "gs://bucket/prefix", "az://container/x"])
 def test_open_store__of_what_is_not_built_yet_says_so(uri: str) -> None:
     with pytest.raises(NotAvailableYet, match=f"state: {uri} is not available yet"):
         open_store(uri, "shop", AROUND)
@@ -28,6 +44,27 @@ def test_open_store__of_what_is_not_built_yet_says_so(uri: str) -> None:
 def test_open_store__of_an_unknown_kind_lists_the_known_ones(uri: str) -> None:
     with pytest.raises(ConfigurationError, match="Use artifact, altimate, s3://"):
         open_store(uri, "shop", AROUND)
+
+
+def test_open_store__of_altimate_is_the_registry_for_the_account() -> None:
+    account = Account(
+        token="key-of-acme",
+        instance="acme",
+        integration="shop",
+        environment="PROD",
+        url=DEFAULT_URL,
+    )
+    registry = open_store("altimate", "shop", replace(AROUND, account=lambda: account))
+    assert isinstance(registry, Registry)
+    assert isinstance(registry, Latest)
+    assert registry.location == "Altimate registry, integration shop"
+    assert registry.is_comparable is False
+
+
+def test_open_store__of_altimate_asks_for_an_account_and_others_do_not() -> None:
+    # `no_account` is in `AROUND`, with which all other stores are opened.
+    with pytest.raises(ConfigurationError, match="There is no account"):
+        open_store("altimate", "shop", AROUND)
 
 
 def test_open_store__of_a_path_is_a_directory_store(
@@ -54,7 +91,7 @@ def test_artifact_store__puts_a_whole_bundle_where_the_upload_finds_it(tmp_path:
     bundle = packed(tmp_path, "a")
     outbox = tmp_path / "outbox"
     outbox.mkdir()
-    store = open_store("artifact", "shop", replace(AROUND, outbox=outbox))
+    store = opened("artifact", replace(AROUND, outbox=outbox))
     first, second = store.put(bundle), store.put(bundle)
     assert Path(first).parent == outbox
     assert first != second
@@ -63,12 +100,12 @@ def test_artifact_store__puts_a_whole_bundle_where_the_upload_finds_it(tmp_path:
 
 def test_artifact_store__outside_of_a_workflow_run_says_what_to_use(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Set state to a directory"):
-        open_store("artifact", "shop", AROUND).put(packed(tmp_path, "a"))
+        opened("artifact").put(packed(tmp_path, "a"))
 
 
 def test_artifact_store__outside_of_a_workflow_run_cannot_be_read() -> None:
     with pytest.raises(ConfigurationError, match="only be read in a workflow run"):
-        list(open_store("artifact", "shop", AROUND).commits())
+        list(opened("artifact").commits())
 
 
 def test_open_store__of_artifact_on_enterprise_server_points_to_an_object_store() -> None:

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from ci_defer import __version__, findings, impact, locations
 from ci_defer.dbt import Invocation
 from ci_defer.event import Event
-from ci_defer.manifest import Manifest, RunResults
+from ci_defer.manifest import COMMIT_IN_MANIFEST, Manifest, RunResults
 from ci_defer.report import (
     BAD,
     TESTS,
@@ -70,6 +70,7 @@ class Facts:
     planned: Sequence[str]
     invocations: Sequence[Invocation]
     production_target: str | None
+    notes: Sequence[str]
     read_text: Callable[[str], str | None]
 
 
@@ -122,6 +123,7 @@ def assemble(
         removed=removed(facts),
         exposures=_exposures(nodes, deferrals, facts),
         warnings=[
+            *facts.notes,
             *_warnings(facts),
             *findings.warnings(nodes, deferrals, finished=finished),
         ],
@@ -240,12 +242,23 @@ def _state(found: FoundState, base: str) -> State:
             dbt_version=provenance.dbt_version,
             age_commits=found.age_commits,
         )
+    metadata = found.production.manifest.metadata
+    if found.reparsed_because:
+        return State(
+            location=found.location,
+            has_provenance=True,
+            reparsed=True,
+            reason=found.reparsed_because,
+            commit=base,
+            dbt_version=metadata.dbt_version,
+            age_commits=found.age_commits,
+        )
     return State(
         location=found.location,
-        has_provenance=bool(found.reparsed_because),
-        reparsed=bool(found.reparsed_because),
-        reason=found.reparsed_because,
-        commit=base if found.reparsed_because else "",
-        dbt_version=found.production.manifest.metadata.dbt_version,
-        age_commits=found.age_commits,
+        has_provenance=False,
+        is_compared_apart=found.is_compared_apart,
+        # A manifest that onboard has parsed says of which commit it is.
+        commit=metadata.env.get(COMMIT_IN_MANIFEST, ""),
+        created_at=metadata.generated_at,
+        dbt_version=metadata.dbt_version,
     )

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ci_defer import __version__, markdown, report, text
+from ci_defer.account import FILE as ACCOUNT_FILE
+from ci_defer.account import Account, find_account
 from ci_defer.annotations import annotate
+from ci_defer.bundle import MANIFEST
 from ci_defer.comment import Commented, CommentWhen
 from ci_defer.comment import comment as write_comment
 from ci_defer.dbt import arguments
@@ -23,6 +27,7 @@ from ci_defer.demo import demo as run_demo
 from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
 from ci_defer.event import Event, mode_of, read_event, read_finished_run
 from ci_defer.git import Git
+from ci_defer.manifest import COMMIT_IN_MANIFEST, COMMIT_VARIABLE, read_manifest
 from ci_defer.onboard import onboard as run_onboard
 from ci_defer.outputs import (
     comment_outputs,
@@ -39,11 +44,43 @@ from ci_defer.rest import GitHubRest
 from ci_defer.runner import Runner, environment
 from ci_defer.settings import PREFIX, Settings, options
 from ci_defer.state import IfNoState
-from ci_defer.stores import Store, Surroundings, open_store
+from ci_defer.stores import (
+    ALTIMATE,
+    ARTIFACT,
+    Latest,
+    Store,
+    Surroundings,
+    open_registry,
+    open_store,
+)
+from ci_defer.stores.altimate import Registry
 from ci_defer.stores.artifact import ArtifactStore
-from ci_defer.stores.plain import PlainState, find_plain_state
+from ci_defer.stores.plain import find_plain_state
+from ci_defer.wording import number
 
 REPORT_FOLDER = "ci-defer"
+
+
+# The options of the registry's own client, whose command its users have at hand.
+FILE_PARAMETERS = {
+    "manifest.json": "manifest_path",
+    "catalog.json": "catalog_path",
+    "run_results.json": "run_results_path",
+    "sources.json": "sources_path",
+    "semantic_manifest.json": "semantic_manifest_path",
+}
+
+
+def file_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a command with an option for the path of each file of a bundle."""
+    for name, parameter in reversed(FILE_PARAMETERS.items()):
+        command = click.option(
+            f"--{parameter.replace('_', '-')}",
+            parameter,
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help=f"Upload this {name} to the Altimate registry.",
+        )(command)
+    return command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,10 +126,20 @@ def auto(session: Session, /, **values: Any) -> None:
 
 @cli.command()
 @options("onboard")
+@file_options
 @click.pass_obj
 def onboard(session: Session, /, **values: Any) -> None:
-    """Publish what production looks like at this commit."""
-    _onboard(session, _settings(values), _event(session))
+    """Publish what production looks like at this commit.
+
+    With the paths of files, only these are uploaded, to the Altimate registry.
+    """
+    paths = {name: values.pop(parameter) for name, parameter in FILE_PARAMETERS.items()}
+    files = {name: path for name, path in paths.items() if path}
+    settings = _settings(values)
+    if files:
+        _upload(session, settings, files)
+    else:
+        _onboard(session, settings, _event(session))
 
 
 @cli.command()
@@ -190,8 +237,13 @@ def _project(session: Session, settings: Settings) -> Project:
     return read_project(settings.project_dir, target_path=target_path)
 
 
-def _engine_for(session: Session, settings: Settings, project: Project) -> EngineFor:
-    """Makes engines for `project` and for other checkouts of it, with one profile for all."""
+def _engine_for(
+    session: Session, settings: Settings, project: Project, **environ: str
+) -> EngineFor:
+    """Makes engines for `project` and for other checkouts of it, with one profile for all.
+
+    `environ` has variables that dbt gets besides those of this process.
+    """
     words = arguments.split(settings.dbt_args)
     profiles_dir = settings.profiles_dir.absolute() if settings.profiles_dir else None
 
@@ -205,7 +257,7 @@ def _engine_for(session: Session, settings: Settings, project: Project) -> Engin
                 target=target,
                 arguments=words,
             ),
-            environ=session.child_environ,
+            environ={**session.child_environ, **environ},
             console=session.runner,
             interrupts=session.interrupts,
         )
@@ -231,7 +283,7 @@ def _store(
     project: Project,
     event: Event,
     rest: GitHubRest | None,
-) -> Store:
+) -> Store | Registry:
     runner = session.runner
     around = Surroundings(
         branch=event.state_branch,
@@ -239,6 +291,7 @@ def _store(
         outbox=runner.temporary_directory() if runner.on_actions else None,
         rest=rest,
         log=runner,
+        account=lambda: _account(session, settings),
     )
     return open_store(settings.state, settings.project or project.name, around)
 
@@ -246,14 +299,19 @@ def _store(
 def _onboard(session: Session, settings: Settings, event: Event) -> None:
     project = _project(session, settings)
     store = _store(session, settings, project, event, None)
+    git = _git(session, settings, project, event)
+    # Says of which commit a manifest is, also where only the manifest is kept.
+    engine_for = _engine_for(
+        session, settings, project, **{COMMIT_VARIABLE: git.commit("HEAD") or ""}
+    )
     published = run_onboard(
         project,
         store,
         key=settings.project or project.name,
         target=settings.target,
         event=event,
-        git=_git(session, settings, project, event),
-        engine=_engine_for(session, settings, project)(project, settings.target),
+        git=git,
+        engine=engine_for(project, settings.target),
         log=session.runner,
     )
     session.runner.info(
@@ -270,12 +328,45 @@ def _onboard(session: Session, settings: Settings, event: Event) -> None:
     session.runner.set_outputs(outputs)
 
 
+def _upload(session: Session, settings: Settings, files: dict[str, Path]) -> None:
+    runner = session.runner
+    if MANIFEST not in files:
+        raise ConfigurationError(
+            "There is no --manifest-path.", "The registry reads the other files beside a manifest."
+        )
+    if settings.state not in (ALTIMATE, ARTIFACT):
+        raise ConfigurationError(
+            f"Files are uploaded to the Altimate registry, not to state: {settings.state}.",
+            "Leave out --state, or the paths of files.",
+        )
+    manifest = read_manifest(files[MANIFEST])
+    registry = open_registry(_account(session, settings), runner)
+    registry.upload(files)
+    runner.info(f"Published {number(len(files), 'file')} to {registry.location}.")
+    commit = manifest.metadata.env.get(COMMIT_IN_MANIFEST, "")
+    runner.set_outputs(onboard_outputs(commit, registry.location))
+
+
+def _account(session: Session, settings: Settings) -> Account:
+    environ = session.environ
+    file = Path(environ.get("HOME") or environ.get("USERPROFILE") or ".") / ACCOUNT_FILE
+    return find_account(
+        token=settings.altimate_token,
+        instance=settings.altimate_instance,
+        integration=settings.altimate_integration,
+        environment=settings.altimate_environment,
+        url=settings.altimate_url,
+        environ=environ,
+        file=file.read_bytes() if file.is_file() else None,
+    )
+
+
 def _defer(session: Session, settings: Settings, event: Event) -> None:
     runner = session.runner
     project = _project(session, settings)
     rest = _rest(session, settings, event)
 
-    def source() -> Store | PlainState:
+    def source() -> Store | Latest:
         plain = find_plain_state(settings.state)
         return plain or _store(session, settings, project, event, rest)
 

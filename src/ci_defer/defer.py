@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,12 +17,13 @@ from tempfile import TemporaryDirectory
 from ci_defer import findings
 from ci_defer.assembly import Facts, assemble, node_reports, removed
 from ci_defer.base_commit import History, base_commit
-from ci_defer.bundle import MANIFEST, RUN_RESULTS
+from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle
 from ci_defer.dbt import Engine, Invocation, Selection
 from ci_defer.dbt.output import error_message
 from ci_defer.errors import (
     Cancelled,
     CiDeferError,
+    ConfigurationError,
     DbtError,
     ExitCode,
     InvalidBundle,
@@ -37,11 +38,11 @@ from ci_defer.project import Project
 from ci_defer.reparse import EngineFor, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
 from ci_defer.state import FoundState, IfNoState, find_state
-from ci_defer.stores import Store
-from ci_defer.stores.plain import PlainState
+from ci_defer.stores import Latest, Store
 from ci_defer.wording import (
     CANCELLED,
     NO_STATE,
+    NOT_COMPARED_APART,
     OUTSIDE_OF_NODES,
     REPARSED,
     failure,
@@ -67,7 +68,7 @@ class DeferSettings:
 def defer(
     project: Project,
     settings: DeferSettings,
-    open_source: Callable[[], Store | PlainState],
+    open_source: Callable[[], Store | Latest],
     *,
     event: Event,
     git: Git,
@@ -107,11 +108,12 @@ class _Run:
     invocations: list[Invocation] = field(default_factory=list)
     base: str = ""
     passed_over: list[PassedOver] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     found: FoundState | None = None
     manifest: Manifest | None = None
     planned: tuple[str, ...] = ()
 
-    def against(self, source: Store | PlainState, directory: Path) -> Report:
+    def against(self, source: Store | Latest, directory: Path) -> Report:
         """The whole run; the bundle is kept in `directory` for as long as dbt needs it."""
         try:
             self._find_state(source, directory)
@@ -137,9 +139,9 @@ class _Run:
             return self.report(Outcome.NO_CHANGES, nothing_selected(gone))
         return self._build(selection)
 
-    def _find_state(self, source: Store | PlainState, directory: Path) -> None:
+    def _find_state(self, source: Store | Latest, directory: Path) -> None:
         base = None
-        if isinstance(source, PlainState):
+        if isinstance(source, Latest) and source.is_comparable:
             # Nothing depends on it here, so a folder without git will do.
             with contextlib.suppress(CiDeferError):
                 self.base = base_commit(self.event, self.git, self.history)
@@ -156,13 +158,31 @@ class _Run:
             passed_over=self.passed_over.append,
         )
         self.log.info(_describe(self.found, self.base))
+        if isinstance(source, Latest) and not source.is_comparable:
+            self._compare_with_base(directory)
+
+    def _compare_with_base(self, directory: Path) -> None:
+        """Compare with the base commit, parsed again: the state is of another target and commit."""
+        if self.found is None:
+            return
+        try:
+            [compared] = self._parse_base([self.settings.target], directory)
+        except ConfigurationError as error:
+            self.notes.append(f"{NOT_COMPARED_APART} {error.message}")
+            self.log.warning(self.notes[-1])
+            return
+        self.found = replace(self.found, compared=compared)
 
     def _reparse(self, directory: Path, reason: str) -> None:
         """Parse the base commit for this run's target, and for production's when there is one."""
         targets = [self.settings.target]
         if self.settings.production_target not in (None, self.settings.target):
             targets.append(self.settings.production_target)
-        parsed = reparse(
+        parsed = self._parse_base(targets, directory)
+        self.found = FoundState(parsed[0], parsed[-1], REPARSED, 0, reparsed_because=reason)
+
+    def _parse_base(self, targets: list[str | None], directory: Path) -> list[Bundle]:
+        return reparse(
             self.base,
             self.project,
             targets,
@@ -172,7 +192,6 @@ class _Run:
             log=self.log,
             ran=self.invocations.append,
         )
-        self.found = FoundState(parsed[0], parsed[-1], REPARSED, 0, reparsed_because=reason)
 
     def _selection(self) -> Selection:
         settings = self.settings
@@ -184,7 +203,7 @@ class _Run:
             select=settings.select,
             exclude=settings.exclude,
             state=self.found.compared.directory,
-            defer_state=self.found.production.directory if self.found.reparsed_because else None,
+            defer_state=self.found.production.directory if self.found.is_compared_apart else None,
             favor_state=settings.favor_state,
         )
 
@@ -271,6 +290,7 @@ class _Run:
             planned=self.planned,
             invocations=self.invocations,
             production_target=self.settings.production_target,
+            notes=self.notes,
             read_text=self._read_text,
         )
 

@@ -65,6 +65,10 @@ class InvalidBundle(CiDeferError):
     """The files that are to be production's state cannot be used as such."""
 
 
+class NotJson(InvalidBundle):
+    """A file is truncated, or something else altogether: another download may be sound."""
+
+
 class StateNotFound(CiDeferError):
     """There is no production state for this pull request."""
 

@@ -17,11 +17,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ci_defer.errors import InvalidBundle
+from ci_defer.errors import InvalidBundle, NotJson
 
 # dbt Core 1.8 to 1.12 and dbt v2 all write version 12.
 MANIFEST_VERSIONS = frozenset({12})
 RUN_RESULTS_VERSIONS = frozenset({5, 6})
+
+# dbt copies the variable into `metadata.env`, without the prefix.
+COMMIT_IN_MANIFEST = "CI_DEFER_COMMIT"
+COMMIT_VARIABLE = f"DBT_ENV_CUSTOM_ENV_{COMMIT_IN_MANIFEST}"
 
 # A relation of these can stand in for a ref() of the pull request.
 REFABLE = frozenset({"model", "seed", "snapshot"})
@@ -40,6 +44,7 @@ class Metadata(Record, frozen=True, gc=False):
     adapter_type: str | None = None
     generated_at: str = ""
     invocation_id: str | None = None
+    env: dict[str, str] = {}
 
 
 class NodeConfig(Record, frozen=True, gc=False):
@@ -199,7 +204,7 @@ def _read(path: Path, kind: type[Artifact]) -> Artifact:
             "Let dbt write it again, with `dbt parse` or `dbt build`.",
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidBundle(
+        raise NotJson(
             f"{path} is truncated or not JSON ({len(raw):,} bytes): {error}.",
             "Let dbt write it again, with `dbt parse` or `dbt build`.",
         ) from error

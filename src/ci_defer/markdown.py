@@ -422,6 +422,13 @@ def _footer(report: Report, links: _Links) -> str:
 
 
 def _state(state: State, links: _Links, now: str) -> str:
+    if state.is_compared_apart:
+        of = f"commit {links.commit(state.commit)}" if state.commit else "an unknown commit"
+        made = text(age(state.created_at, now))
+        return (
+            "compared with the base commit, parsed again · production is the latest manifest in "
+            f"{code(state.location)}, of {of}, made {made}"
+        )
     if not state.has_provenance:
         return f"compared with the manifest in {code(state.location)}, of an unknown commit"
     said = f"compared with commit {links.commit(state.commit)}"

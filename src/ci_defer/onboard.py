@@ -16,7 +16,7 @@ from ci_defer.git import Git
 from ci_defer.log import Log
 from ci_defer.packages import install_packages
 from ci_defer.project import Project
-from ci_defer.stores import Store
+from ci_defer.stores import Destination
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Published:
 
 def onboard(
     project: Project,
-    store: Store,
+    store: Destination,
     *,
     key: str,
     target: str | None,

@@ -148,6 +148,10 @@ class State(Part, frozen=True, kw_only=True):
         bool, Meta(description="nothing was published: the base commit was parsed again")
     ] = False
     reason: Annotated[str, Meta(description="why the base commit was parsed again")] = ""
+    is_compared_apart: Annotated[
+        bool,
+        Meta(description="only read from; the comparison is with the base commit, parsed again"),
+    ] = False
     age_commits: Annotated[
         Number | None, Meta(description="first-parent commits from the base commit back to it")
     ] = None

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import click
 
+from ci_defer.account import DEFAULT_URL
 from ci_defer.comment import CommentWhen
 from ci_defer.errors import NotAvailableYet
 from ci_defer.state import IfNoState
@@ -65,6 +66,7 @@ def _setting(
     type: Any = str,  # noqa: A002 - click's own word for it
     available: bool = True,
     secret: bool = False,
+    aliases: tuple[str, ...] = (),
 ) -> Any:
     metadata = {
         "help": help_text,
@@ -72,6 +74,7 @@ def _setting(
         "type": type,
         "available": available,
         "secret": secret,
+        "aliases": aliases,
     }
     return dataclasses.field(default=default, metadata=metadata, repr=not secret)
 
@@ -171,22 +174,35 @@ class Settings:
         type=click.IntRange(1, 400),
     )
     altimate_token: str = _setting(
-        "", "API key of the Altimate registry.", modes=BOTH, available=False, secret=True
+        "",
+        "API key of the Altimate registry. Empty: ALTIMATE_API_KEY, or ~/.altimate/altimate.json.",
+        modes=BOTH,
+        secret=True,
+        aliases=("--token",),
     )
     altimate_instance: str | None = _setting(
-        None, "Instance name in the Altimate registry.", modes=BOTH, available=False
+        None,
+        "Instance name in the Altimate registry. Empty: ALTIMATE_INSTANCE_NAME, or that file.",
+        modes=BOTH,
+        aliases=("--instance-name",),
     )
     altimate_integration: str | None = _setting(
-        None, "Integration in the Altimate registry: id or name.", modes=BOTH, available=False
+        None,
+        "Integration in the Altimate registry: id or name.",
+        modes=BOTH,
+        aliases=(
+            *("--dbt_core_integration_id", "--dbt_integration_id"),
+            *("--dbt_core_integration_name", "--dbt_integration_name"),
+        ),
     )
     altimate_environment: str = _setting(
-        "PROD", "Environment in the Altimate registry.", modes=BOTH, available=False
+        "PROD",
+        "Environment in the Altimate registry.",
+        modes=BOTH,
+        aliases=("--dbt_core_integration_environment",),
     )
     altimate_url: str = _setting(
-        "https://api.myaltimate.com",
-        "Address of the Altimate registry.",
-        modes=BOTH,
-        available=False,
+        DEFAULT_URL, "Address of the Altimate registry.", modes=BOTH, aliases=("--backend-url",)
     )
 
     def refuse_unavailable(self) -> None:
@@ -254,6 +270,7 @@ def _option(field: dataclasses.Field[Any]) -> Callable[[Command], Command]:
     default = field.default.value if isinstance(field.default, Enum) else field.default
     return click.option(
         f"--{name}/--no-{name}" if is_flag else f"--{name}",
+        *field.metadata["aliases"],
         field.name,
         cls=_Option,
         envvar=variable_name(field),

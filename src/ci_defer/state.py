@@ -20,8 +20,7 @@ from ci_defer.git import Git
 from ci_defer.log import Log
 from ci_defer.project import PROJECT_FILE
 from ci_defer.report import PassedOver
-from ci_defer.stores import Store
-from ci_defer.stores.plain import PlainState
+from ci_defer.stores import Latest, Store
 from ci_defer.wording import number
 
 # How far back a bundle may be: beyond that its state says little about the base commit.
@@ -41,7 +40,8 @@ class IfNoState(str, Enum):
 class FoundState:
     """What to compare with, and production's relations to defer to: most often one bundle.
 
-    `age_commits` counts first-parent commits from the base commit back; None for a plain state.
+    `age_commits` counts first-parent commits from the base commit back; None when nobody knows the
+    commit of the state.
     `reparsed_because` says why both come from the base commit's files, and not from production.
     """
 
@@ -51,9 +51,14 @@ class FoundState:
     age_commits: int | None
     reparsed_because: str = ""
 
+    @property
+    def is_compared_apart(self) -> bool:
+        """Whether the comparison is made with other files than the deferral."""
+        return self.compared is not self.production
+
 
 def find_state(
-    source: Store | PlainState,
+    source: Store | Latest,
     base: str | None,
     git: Git,
     history: History | None,
@@ -68,10 +73,10 @@ def find_state(
     A store gives the bundle of `base`, else that of its nearest first-parent ancestor that can be
     used. `passed_over` is told of every nearer commit that had, or should have, a bundle, and why
     it was not used.
-    Raises StateNotFound when there is none within MAX_AGE_COMMITS, InvalidBundle when a plain
-    state is damaged.
+    Raises StateNotFound when there is none within MAX_AGE_COMMITS, InvalidBundle when the one state
+    of a place is damaged.
     """
-    if isinstance(source, PlainState):
+    if isinstance(source, Latest):
         bundle = source.get(to, project_name=project_name)
         return FoundState(bundle, bundle, source.location, None)
     if base is None:

@@ -15,6 +15,10 @@ NO_STATE = "Nothing was built: there is no production state yet"
 OUTSIDE_OF_NODES = "dbt failed outside of the nodes, which are all fine"
 NOT_REACHED = "dbt stopped before it"
 REPARSED = "the base commit, parsed again"
+NOT_COMPARED_APART = (
+    "The base commit cannot be parsed again, so this run is compared with production's latest "
+    "manifest: what others changed since, and what differs between targets, is built too."
+)
 NO_PRODUCTION_TARGET = (
     "Nothing was published for the base commit, and production-target is not set: relations that "
     "were not built are looked for where this run's own target would have them. Set "

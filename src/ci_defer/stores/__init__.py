@@ -6,16 +6,19 @@ gets and puts a bundle; which commit to take is decided by the caller.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from ci_defer.account import Account
 from ci_defer.bundle import Bundle
 from ci_defer.errors import ConfigurationError, NotAvailableYet
 from ci_defer.log import Log
+from ci_defer.stores.altimate import Registry, service
 from ci_defer.stores.artifact import ArtifactStore, Rest
 from ci_defer.stores.directory import DirectoryStore
+from ci_defer.web import Web
 
 ARTIFACT = "artifact"
 ALTIMATE = "altimate"
@@ -58,12 +61,50 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
+class Latest(Protocol):
+    """A place with one state in it, of whatever commit that is.
+
+    `is_comparable` says whether a pull request may be compared with it; production's relations are
+    read from it in any case.
+    """
+
+    is_comparable: bool
+
+    @property
+    def location(self) -> str:
+        """Where the state is, as a person would write it."""
+        ...
+
+    def get(self, to: Path, *, project_name: str) -> Bundle:
+        """Copy the state into the empty directory `to`, and check it.
+
+        Raises StateNotFound when there is none, InvalidBundle when it is damaged or not of this
+        project.
+        """
+        ...
+
+
+class Destination(Protocol):
+    """Where onboard publishes to."""
+
+    @property
+    def location(self) -> str:
+        """Where the states are, as a person would write it."""
+        ...
+
+    def put(self, bundle: Bundle) -> str:
+        """Save a bundle, and say where. Raises CiDeferError."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
     """What a store may need of the run it is in.
 
     `branch` is the one whose states count, `outbox` a directory that outlives this process on a
-    runner, `rest` the REST API; the last two are None outside of a workflow run.
+    runner, `rest` the REST API; the last two are None outside of a workflow run. `account` finds
+    the one at the Altimate registry, and is asked only for that.
     """
 
     branch: str
@@ -71,9 +112,10 @@ class Surroundings:
     outbox: Path | None
     rest: Rest | None
     log: Log
+    account: Callable[[], Account]
 
 
-def open_store(uri: str, project: str, around: Surroundings) -> Store:
+def open_store(uri: str, project: str, around: Surroundings) -> Store | Registry:
     """The store at `uri` for the bundles of `project`, the value of the setting `state`.
 
     Raises ConfigurationError when the URI is of no store, NotAvailableYet when it is of one that
@@ -89,7 +131,9 @@ def open_store(uri: str, project: str, around: Surroundings) -> Store:
         return ArtifactStore(
             project, branch=around.branch, outbox=around.outbox, rest=around.rest, log=around.log
         )
-    if uri == ALTIMATE or uri.startswith(OBJECT_STORES):
+    if uri == ALTIMATE:
+        return open_registry(around.account(), around.log)
+    if uri.startswith(OBJECT_STORES):
         raise NotAvailableYet(f"state: {uri}", "Use state: artifact or a directory.")
     if "://" in uri:
         raise ConfigurationError(
@@ -97,3 +141,8 @@ def open_store(uri: str, project: str, around: Surroundings) -> Store:
             f"Use {ARTIFACT}, {ALTIMATE}, s3://…, gs://…, az://… or a directory.",
         )
     return DirectoryStore(Path(uri).resolve(), project)
+
+
+def open_registry(account: Account, log: Log) -> Registry:
+    """The Altimate registry, for one account."""
+    return Registry(account, Web(service(account.instance), account.token, log=log), log)

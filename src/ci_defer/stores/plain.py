@@ -19,6 +19,9 @@ RESERVED = frozenset({"artifact", "altimate"})
 class PlainState:
     """The artifacts in the directory, or the manifest in the file, at `path`."""
 
+    # Whoever names it wants to be compared with it.
+    is_comparable = True
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
