@@ -100,11 +100,9 @@ def test_pull_request__of_a_repository_that_never_onboarded(shop: Shop) -> None:
     assert "parsed again" in summary_of(ran)
 
 
-def test_pull_request__a_failing_model_fails_the_job_and_says_why(
-    shop: Shop, dbt_version: str
-) -> None:
-    shop.use_dbt(dbt_version)
-    shop.build_production(dbt_version)
+def test_pull_request__a_failing_model_fails_the_job_and_says_why(shop: Shop) -> None:
+    shop.use_dbt("1.11")
+    shop.build_production("1.11")
     shop.use_workflows(install="", favor_state="true")
     assert shop.push().returncode == 0
     ran = shop.pull_request({"models/marts/bike_wear.sql": BROKEN_MODEL})
