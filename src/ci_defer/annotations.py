@@ -43,15 +43,12 @@ def annotate(report: Report) -> list[Annotation]:
 
 
 def _errors(report: Report) -> Iterator[Annotation]:
-    by_id = {node.unique_id: node for node in report.nodes}
     said = set()
-    for cause in report.causes:
-        nodes = [by_id[unique_id] for unique_id in cause.unique_ids if unique_id in by_id]
-        if nodes:
-            said.add(nodes[0].unique_id)
-            others = len(nodes) - 1
-            more = f"\n{number(others, 'more node')} failed for this reason." if others else ""
-            yield _annotation(report, "error", nodes[0], cause.message, more)
+    for cause, nodes in report.failures():
+        said.add(nodes[0].unique_id)
+        others = len(nodes) - 1
+        more = f"\n{number(others, 'more node')} failed for this reason." if others else ""
+        yield _annotation(report, "error", nodes[0], cause.message, more)
     for node in report.nodes:
         if node.outcome in BAD and node.unique_id not in said:
             yield _annotation(report, "error", node, node.message)
@@ -81,4 +78,4 @@ def _path(report: Report, node: NodeReport) -> str:
     """Where GitHub finds the file; nowhere when it is of an installed package."""
     if not node.path or not report.is_own(node):
         return ""
-    return node.path if report.project_dir in ("", ".") else f"{report.project_dir}/{node.path}"
+    return report.path_in_repository(node.path)

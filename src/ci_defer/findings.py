@@ -14,6 +14,7 @@ from textwrap import dedent
 
 import msgspec
 
+from ci_defer.impact import visible_parents
 from ci_defer.manifest import REFABLE, Manifest, Node, Result, RunResults
 from ci_defer.report import (
     BAD,
@@ -157,7 +158,7 @@ def deferred(
         node = manifest.find(unique_id)
         if node is None or not node.compiled_code:
             continue
-        for parent in _parents(node, manifest):
+        for parent in _relations_read(node, manifest):
             theirs = production.nodes.get(parent)
             if parent in ran or parent in found or theirs is None or not theirs.relation_name:
                 continue
@@ -279,24 +280,18 @@ def _signature(node: NodeReport, message: str) -> str:
     return message
 
 
-def _parents(node: Node, manifest: Manifest) -> list[str]:
-    """The refable parents, those of ephemeral parents in their place."""
-    parents: list[str] = []
-    seen: set[str] = set()
-    queue = list(node.depends_on.nodes)
-    while queue:
-        unique_id = queue.pop()
-        if unique_id in seen:
-            continue
-        seen.add(unique_id)
+def _relations_read(node: Node, manifest: Manifest) -> list[str]:
+    """The parents that are relations of a ref(), those of ephemeral parents in their place."""
+
+    def is_relation(unique_id: str) -> bool:
         parent = manifest.nodes.get(unique_id)
-        if parent is None or parent.resource_type not in REFABLE:
-            continue
-        if parent.config.materialized == "ephemeral":
-            queue += parent.depends_on.nodes
-        else:
-            parents.append(unique_id)
-    return parents
+        return (
+            parent is not None
+            and parent.resource_type in REFABLE
+            and parent.config.materialized != "ephemeral"
+        )
+
+    return visible_parents(node, manifest, is_relation)
 
 
 def _mentions(sql: str, relation: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ci_defer.characters import clean
-from ci_defer.report import BAD, Change, NodeOutcome, NodeReport, Report
+from ci_defer.report import BAD, TESTS, Change, NodeOutcome, NodeReport, Report
 from ci_defer.wording import NOT_REACHED, number
 
 # More than this is not read on a pull request, and Mermaid is slow with it.
@@ -22,7 +22,7 @@ MAX_EDGES = 100
 MAX_LABEL = 60
 
 CHANGED = frozenset({Change.NEW, Change.MODIFIED})
-NOT_DRAWN = frozenset({"test", "unit_test", "operation"})
+NOT_DRAWN = TESTS | {"operation"}
 # Everything else becomes an entity code, which Mermaid shows as the character: Markdown, icons and
 # directives are found in labels too. Punctuation inside of a word is none of these.
 PLAIN = re.compile(r"[A-Za-z0-9 ]|(?<=[A-Za-z0-9])[_.-](?=[A-Za-z0-9])")

@@ -131,12 +131,12 @@ class _Links:
         self._repository = report.repository_url
         self._head = report.head_commit
         self._is_own = report.is_own
-        self._folder = "" if report.project_dir in ("", ".") else f"{report.project_dir}/"
+        self._in_repository = report.path_in_repository
 
     def file(self, path: str, line: int | None = None, shown: Callable[[str], str] = code) -> str:
         """A file of the project at the head commit."""
         label = shown(f"{path}:{line}" if line else path)
-        where = f"{self._folder}{path}"
+        where = self._in_repository(path)
         # A browser follows `..` out of the repository.
         is_inside = ".." not in where.split("/")
         if not (self._repository and COMMIT.fullmatch(self._head) and is_inside):
@@ -211,15 +211,10 @@ def _passed_over(item: PassedOver, links: _Links) -> str:
 
 def _failures(report: Report, links: _Links, room: Room) -> str:
     """Each cause with its nodes; the first ones in full, then shorter, then counted."""
-    by_id = {node.unique_id: node for node in report.nodes}
-    causes = [
-        (cause.message, nodes)
-        for cause in report.causes
-        if (nodes := [by_id[name] for name in cause.unique_ids if name in by_id])
-    ]
+    causes = report.failures()
     parts: list[str] = []
-    for message, nodes in causes:
-        versions = _ever_shorter(message, nodes, links, room.page)
+    for cause, nodes in causes:
+        versions = _ever_shorter(cause.message, nodes, links, room.page)
         taken = next((part for part in versions if room.take(part)), None)
         if taken is None:
             break
@@ -238,12 +233,12 @@ def _ever_shorter(
     # "Got 3 results, configured to fail if != 0": the number of rows is said beside the name.
     has_message = not (nodes[0].failures and ONLY_ROWS.fullmatch(message))
     if len(nodes) == 1:
-        heading, where = failed[0]
-        above, below = [heading, where], []
+        name, where = failed[0]
+        above, below = [f"### ❌ {name}", where], []
     else:
         above = [f"### ❌ {number(len(nodes), 'node')} failed for one reason"]
         names = [f"{name} · {where}" if where else name for name, where in failed]
-        below = _listed([name.removeprefix("### ❌ ") for name in names], len(nodes), page)
+        below = _listed(names, len(nodes), page)
     for limit, with_sql in DETAILS:
         said = block(message, limit=limit) if has_message else ""
         parts = [*above, said, *below, sql if with_sql else ""]
@@ -257,7 +252,7 @@ def _failed_node(node: NodeReport, links: _Links) -> tuple[str, str]:
     """What failed, and where that is."""
     rows = f", {number(node.failures, 'failing row')}" if node.failures else ""
     where = links.node(node) if node.path else ""
-    return f"### ❌ {code(node.name)} ({text(_kind(node))}{rows})", where
+    return f"{code(node.name)} ({text(_kind(node))}{rows})", where
 
 
 def _listed(names: Sequence[str], total: int, page: Page) -> list[str]:

@@ -241,6 +241,19 @@ class Report(Part, frozen=True, kw_only=True):
         """Whether the node is of this project: the paths of a package lead nowhere from here."""
         return not node.package or not self.project_name or node.package == self.project_name
 
+    def path_in_repository(self, path: str) -> str:
+        """A path of the project, from the top of the repository."""
+        return path if self.project_dir in ("", ".") else f"{self.project_dir}/{path}"
+
+    def failures(self) -> list[tuple[Cause, list[NodeReport]]]:
+        """Each cause with its nodes, as far as this report holds them."""
+        by_id = {node.unique_id: node for node in self.nodes}
+        pairs = (
+            (cause, [by_id[name] for name in cause.unique_ids if name in by_id])
+            for cause in self.causes
+        )
+        return [(cause, nodes) for cause, nodes in pairs if nodes]
+
     @property
     def exit_code(self) -> int:
         """The exit code of the command line for this report."""

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from ci_defer.account import Account
-from ci_defer.bundle import MANIFEST, OPTIONAL_FILES, Bundle, unpack
+from ci_defer.bundle import MANIFEST, Bundle, unpack
 from ci_defer.errors import CiDeferError, NotJson, StateNotFound
 from ci_defer.log import Log
 from ci_defer.web import Service, Web, WebError, header_value, is_safe
@@ -32,14 +32,9 @@ class RegistryError(WebError):
     """The registry refused, or could not answer."""
 
 
-class _Environment(msgspec.Struct, frozen=True):
-    environment_type: str = ""
-
-
 class _Integration(msgspec.Struct, frozen=True):
     id: int
     name: str = ""
-    environments: list[_Environment] = []
 
 
 class _Address(msgspec.Struct, frozen=True):
@@ -67,8 +62,7 @@ class Registry:
 
     def put(self, bundle: Bundle) -> str:
         """Upload the files of a bundle, and let the registry read them. Raises CiDeferError."""
-        names = (MANIFEST, *OPTIONAL_FILES)
-        found = {name: bundle.directory / name for name in names}
+        found = {name: bundle.directory / name for name in FILES}
         return self.upload({name: path for name, path in found.items() if path.is_file()})
 
     def upload(self, files: Mapping[str, Path]) -> str:
