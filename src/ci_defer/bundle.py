@@ -2,7 +2,8 @@
 
 Owns which files make up production's state, what `state.json` says, and what has to be true
 before a bundle is used. Knows nothing of where bundles are kept (`stores`) or of how they are
-compared. A bundle is a directory; whoever holds a `Bundle` holds verified files.
+compared. A bundle is a directory; whoever holds a `Bundle` holds verified files. They are read when
+they are asked for: moving a bundle from here to there takes no more memory than its blocks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,12 +45,14 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """Where a state comes from: what git and the workflow run know, and dbt does not.
 
-    `commit` is a full object id; `project_dir` is the folder of dbt_project.yml from the top of
+    `commit` is a full object id, `committed_at` its time by the clock of its committer, ISO 8601
+    in UTC, or empty when unknown; `project_dir` is the folder of dbt_project.yml from the top of
     the repository, `.` for the top itself, and empty when unknown; `repository` is `owner/name`;
     the rest is empty outside of a workflow run.
     """
 
     commit: str
+    committed_at: str = ""
     project_dir: str = ""
     branch: str = ""
     repository: str = ""
@@ -82,9 +86,20 @@ class Bundle:
     """A directory of verified artifacts. `provenance` is None for a manifest from elsewhere."""
 
     directory: Path
-    manifest: Manifest
     provenance: Provenance | None
-    results: RunResults | None = None
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Raises InvalidBundle when this version of ci-defer cannot read it."""
+        return read_manifest(self.directory / MANIFEST)
+
+    @cached_property
+    def results(self) -> RunResults | None:
+        """run_results.json, whatever command wrote it. Raises InvalidBundle."""
+        # A file that state.json does not list was never verified.
+        listed = self.provenance is None or RUN_RESULTS in self.provenance.files
+        path = self.directory / RUN_RESULTS
+        return read_run_results(path) if listed and path.is_file() else None
 
     @property
     def run_results(self) -> RunResults | None:
@@ -96,6 +111,16 @@ class Bundle:
         if self.results and self.results.args.which in BUILDING_COMMANDS:
             return self.results
         return None
+
+    def read(self) -> None:
+        """Read all of it now. Raises InvalidBundle."""
+        _ = self.manifest, self.results
+
+    def described(self, directory: Path, provenance: Provenance) -> Bundle:
+        """The same files in another directory; what was read of them is not read again."""
+        bundle = Bundle(directory, provenance)
+        bundle.__dict__.update(manifest=self.manifest, results=self.results)
+        return bundle
 
 
 def pack(
@@ -114,8 +139,9 @@ def pack(
     the one we were told; without it, the one that dbt recorded.
     Raises InvalidBundle when an artifact is not what it should be; `to` is then of no use.
     """
-    manifest = _read_own_manifest(artifacts / MANIFEST, project_name)
-    results = _read_results(artifacts)
+    found = Bundle(artifacts, None)
+    _check_name(found.manifest.metadata.project_name, project_name)
+    manifest, results = found.manifest, found.results
     for name in FILES:
         if (artifacts / name).is_file():
             shutil.copyfile(artifacts / name, to / name)
@@ -132,24 +158,25 @@ def pack(
         files={name: _record(to / name) for name in FILES if (to / name).is_file()},
     )
     (to / STATE).write_bytes(encode_state(provenance))
-    return Bundle(to, manifest, provenance, results)
+    return found.described(to, provenance)
 
 
 def unpack(directory: Path, *, project_name: str) -> Bundle:
-    """Verify the bundle in `directory`, which nobody else writes to, and open it.
+    """Verify the bundle in `directory`, which nobody else writes to.
 
-    Without state.json it is a bundle without provenance: then only the manifest is checked.
-    Raises InvalidBundle.
+    Without state.json it is a bundle without provenance: then its files are read, which is all
+    that can be checked. Raises InvalidBundle.
     """
-    provenance = None
     if (directory / STATE).is_file():
         provenance = decode_state(directory / STATE)
         for name, record in provenance.files.items():
             verify(directory / name, record)
-    manifest = _read_own_manifest(directory / MANIFEST, project_name)
-    # A file that state.json does not list was never verified.
-    listed = provenance is None or RUN_RESULTS in provenance.files
-    return Bundle(directory, manifest, provenance, _read_results(directory) if listed else None)
+        _check_name(provenance.project_name, project_name)
+        return Bundle(directory, provenance)
+    bundle = Bundle(directory, None)
+    _check_name(bundle.manifest.metadata.project_name, project_name)
+    bundle.read()
+    return bundle
 
 
 def encode_state(provenance: Provenance) -> bytes:
@@ -206,22 +233,12 @@ def _record(path: Path) -> FileRecord:
         return FileRecord(digest.hexdigest(), file.tell())
 
 
-def _read_own_manifest(path: Path, project_name: str) -> Manifest:
-    if not path.is_file():
-        raise InvalidBundle(f"There is no {path}.", "It is written by every dbt command.")
-    manifest = read_manifest(path)
-    actual = manifest.metadata.project_name
-    if actual != project_name:
+def _check_name(actual: str | None, expected: str) -> None:
+    if actual != expected:
         raise InvalidBundle(
-            f"{path.name} belongs to the dbt project {actual!r}, not to {project_name!r}.",
+            f"{MANIFEST} belongs to the dbt project {actual!r}, not to {expected!r}.",
             "Check project-dir and state.",
         )
-    return manifest
-
-
-def _read_results(directory: Path) -> RunResults | None:
-    path = directory / RUN_RESULTS
-    return read_run_results(path) if path.is_file() else None
 
 
 def _digest(value: Any) -> str:

@@ -47,15 +47,12 @@ from ci_defer.state import IfNoState
 from ci_defer.stores import (
     ALTIMATE,
     ARTIFACT,
-    Latest,
-    Store,
     Surroundings,
     open_registry,
+    open_source,
     open_store,
 )
-from ci_defer.stores.altimate import Registry
 from ci_defer.stores.artifact import ArtifactStore
-from ci_defer.stores.plain import find_plain_state
 from ci_defer.wording import number
 
 REPORT_FOLDER = "ci-defer"
@@ -277,29 +274,33 @@ def _rest(session: Session, settings: Settings, event: Event) -> GitHubRest | No
     return GitHubRest(event.api_url, event.repository, settings.github_token, log=session.runner)
 
 
-def _store(
+def _surroundings(
     session: Session,
     settings: Settings,
-    project: Project,
     event: Event,
+    git: Git,
     rest: GitHubRest | None,
-) -> Store | Registry:
+) -> Surroundings:
     runner = session.runner
-    around = Surroundings(
+    return Surroundings(
         branch=event.state_branch,
+        target=settings.production_target,
         is_on_enterprise_server=event.is_on_enterprise_server,
         outbox=runner.temporary_directory() if runner.on_actions else None,
         rest=rest,
         log=runner,
         account=lambda: _account(session, settings),
+        is_ancestor=git.is_ancestor,
+        environ=session.environ,
     )
-    return open_store(settings.state, settings.project or project.name, around)
 
 
 def _onboard(session: Session, settings: Settings, event: Event) -> None:
     project = _project(session, settings)
-    store = _store(session, settings, project, event, None)
     git = _git(session, settings, project, event)
+    key = settings.project or project.name
+    around = _surroundings(session, settings, event, git, None)
+    store = open_store(settings.state, key, around)
     # Says of which commit a manifest is, also where only the manifest is kept.
     engine_for = _engine_for(
         session, settings, project, **{COMMIT_VARIABLE: git.commit("HEAD") or ""}
@@ -307,7 +308,7 @@ def _onboard(session: Session, settings: Settings, event: Event) -> None:
     published = run_onboard(
         project,
         store,
-        key=settings.project or project.name,
+        key=key,
         target=settings.target,
         event=event,
         git=git,
@@ -365,15 +366,13 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
     runner = session.runner
     project = _project(session, settings)
     rest = _rest(session, settings, event)
-
-    def source() -> Store | Latest:
-        plain = find_plain_state(settings.state)
-        return plain or _store(session, settings, project, event, rest)
-
+    git = _git(session, settings, project, event)
+    key = settings.project or project.name
+    around = _surroundings(session, settings, event, git, rest)
     made = run_defer(
         project,
         DeferSettings(
-            key=settings.project or project.name,
+            key=key,
             select=settings.select,
             exclude=settings.exclude,
             favor_state=settings.favor_state,
@@ -381,9 +380,9 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
             target=settings.target,
             production_target=settings.production_target,
         ),
-        source,
+        lambda: open_source(settings.state, key, around),
         event=event,
-        git=_git(session, settings, project, event),
+        git=git,
         history=rest,
         engine_for=_engine_for(session, settings, project),
         log=runner,

@@ -26,7 +26,8 @@ from ci_defer.onboard import onboard
 from ci_defer.project import Project, read_project
 from ci_defer.report import Report
 from ci_defer.state import IfNoState
-from ci_defer.stores.directory import DirectoryStore
+from ci_defer.stores.bundles import BundleStore
+from ci_defer.stores.directory import Directory
 
 SHIPPED = Path(__file__).parent / "demo_project"
 AUTHOR, EMAIL = "ci-defer demo", "demo@ci-defer.invalid"
@@ -68,7 +69,7 @@ def _play(
     }
     project = read_project(repository)
     git = Git(repository, environ)
-    store = DirectoryStore(directory / "state", project.name)
+    store = BundleStore(Directory(directory / "state"), project.name, log=console)
 
     def engine_for(project: Project, target: str | None) -> CommandEngine:
         settings = DbtSettings(

@@ -10,6 +10,7 @@ import base64
 import os
 import subprocess
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ci_defer.errors import CiDeferError, ConfigurationError
@@ -62,6 +63,19 @@ class Git:
             return self._run("merge-base", "--end-of-options", one, other)
         except GitError:
             return None
+
+    def is_ancestor(self, one: str, other: str) -> bool:
+        """Whether `one` is known to be `other` or in its history; a shallow clone knows little."""
+        try:
+            self._run("merge-base", "--is-ancestor", "--end-of-options", one, other)
+        except GitError:
+            return False
+        return True
+
+    def committed_at(self, commit: str) -> datetime:
+        """When it was committed, by the clock of its committer, in UTC."""
+        second = self._run("show", "--no-patch", "--format=%ct", "--end-of-options", commit)
+        return datetime.fromtimestamp(int(second), timezone.utc)
 
     def first_parents(self, commit: str, limit: int) -> list[str]:
         """`commit` and its first-parent ancestors, nearest first, at most `limit` of them."""

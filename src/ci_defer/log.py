@@ -15,7 +15,18 @@ class Log(Protocol):
     def warning(self, text: str) -> None: ...
 
 
-class Console(Log, Protocol):
+class TransferLog(Log, Protocol):
+    """A log that also shows how far a transfer has come."""
+
+    def progress(self, doing: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show how far `doing` has come; the function takes how many of `total` bytes came now.
+
+        It may be called from several threads.
+        """
+        ...
+
+
+class Console(TransferLog, Protocol):
     """A log that also takes what other programs print."""
 
     def passthrough(self) -> AbstractContextManager[Callable[[bytes], None]]:

@@ -192,10 +192,10 @@ Artifact = TypeVar("Artifact", Manifest, RunResults)
 def _read(path: Path, kind: type[Artifact]) -> Artifact:
     try:
         raw = path.read_bytes()
+    except FileNotFoundError:
+        raise InvalidBundle(f"There is no {path}.", "It is written by every dbt command.") from None
     except OSError as error:
-        raise InvalidBundle(
-            f"{path} cannot be read: {error.strerror}.", "It is written by every dbt command."
-        ) from error
+        raise InvalidBundle(f"{path} cannot be read: {error.strerror}.") from error
     try:
         return msgspec.json.decode(raw, type=kind)
     except msgspec.ValidationError as error:

@@ -57,6 +57,7 @@ def onboard(
         _parse(project, target, engine, log)
     origin = Origin(
         commit=commit,
+        committed_at=git.committed_at(commit).isoformat(),
         project_dir=git.prefix().rstrip("/") or ".",
         branch=event.ref_name or git.branch(),
         repository=event.repository,

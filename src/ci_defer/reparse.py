@@ -16,7 +16,6 @@ from ci_defer.dbt import Engine, Invocation
 from ci_defer.errors import ConfigurationError
 from ci_defer.git import Git, GitError
 from ci_defer.log import Log
-from ci_defer.manifest import read_manifest
 from ci_defer.packages import install_packages
 from ci_defer.project import Project, read_project
 
@@ -79,7 +78,9 @@ def _parse(
         "Publish states with ci-defer onboard, or set if-no-state to full or skip.",
     )
     shutil.move(project.target_path / MANIFEST, to / MANIFEST)
-    return Bundle(to, read_manifest(to / MANIFEST), None)
+    bundle = Bundle(to, None)
+    bundle.read()
+    return bundle
 
 
 def _fetch(commit: str, git: Git) -> None:

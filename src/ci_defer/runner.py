@@ -14,15 +14,22 @@ import os
 import secrets
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from ci_defer.annotations import Annotation
 from ci_defer.errors import ConfigurationError
+from ci_defer.wording import duration, size
 
 # GitHub drops a summary that is larger, all of it.
 SUMMARY_LIMIT = 1024 * 1024
+# Often enough to see that it goes on.
+SECONDS_BETWEEN_LINES = 10
 CUT = b"\n\nThe rest did not fit: it is in report.json and in the log.\n"
 
 
@@ -97,6 +104,14 @@ class Runner:
             if self._on_actions:
                 _write(f"::{token}::")
 
+    @contextlib.contextmanager
+    def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A bar on a terminal; elsewhere a line at the start, one at the end, some in between."""
+        on_terminal = sys.stdout.isatty() and not self._on_actions
+        shown = _bar(doing, total) if on_terminal else _lines(self.info, doing, total)
+        with shown as advance:
+            yield advance
+
     def set_outputs(self, outputs: Mapping[str, str]) -> None:
         """Set outputs of the step. Does nothing outside of GitHub Actions."""
         path = self._environ.get("GITHUB_OUTPUT", "")
@@ -136,6 +151,39 @@ class Runner:
             _write(f"::{level} title=ci-defer::{_escape_data(text)}")
         else:
             _write(f"{level.capitalize()}: {text}", to_stderr=level == "error")
+
+
+@contextlib.contextmanager
+def _bar(doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Progress on a terminal."""
+    lock = threading.Lock()
+    with click.progressbar(length=total, label=doing) as shown:
+
+        def advance(count: int) -> None:
+            with lock:
+                shown.update(count)
+
+        yield advance
+
+
+@contextlib.contextmanager
+def _lines(say: Callable[[str], None], doing: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Progress in a log: how much there is to move, and now and then how far it has come."""
+    lock = threading.Lock()
+    done = 0
+    started = said = time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, said
+        with lock:
+            done += count
+            if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                say(f"{doing}: {size(done)} of {size(total)}.")
+
+    say(f"{doing}: {size(total)}.")
+    yield advance
+    say(f"{doing}: done in {duration(time.monotonic() - started)}.")
 
 
 def _cut_to_limit(content: bytes, limit: int) -> bytes:

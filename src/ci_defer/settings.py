@@ -106,7 +106,8 @@ class Settings:
     )
     production_target: str | None = _setting(
         None,
-        "Defer: the target of production, used when the base commit is parsed again.",
+        "Defer: the target of production, for the states of several targets in one place, and when "
+        "the base commit is parsed again.",
         modes=DEFER,
     )
     state: str = _setting(

@@ -98,7 +98,7 @@ class _Search:
     absence: str = ""
 
     def run(self, history: History | None) -> FoundState:
-        listing = self.store.commits()
+        listing = self.store.commits(self.base)
         published = _up_to(self.base, listing)
         # Most pull requests find the state of their base commit at the top of the listing: the
         # rest of it, and the history, are asked for only when they do not.
@@ -123,6 +123,8 @@ class _Search:
         directory = Path(tempfile.mkdtemp(prefix=f"{commit[:12]}-", dir=self.to))
         try:
             bundle = self.store.get(commit, directory, project_name=self.project_name)
+            # Now: one that this version cannot read is passed over as well.
+            bundle.read()
             _check_folder(bundle, self.git)
         except InvalidBundle as error:
             self.log.warning(f"The state of commit {commit[:12]} is passed over: {error.message}")

@@ -30,12 +30,22 @@ FROM_A_STRANGER = (
 )
 
 TENTHS_BELOW = 10
+KILO = 1000
 UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
 def number(count: int, noun: str) -> str:
     """1 node, 2 nodes, 1,234 nodes."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def size(count: int) -> str:
+    """Bytes for people: 12 bytes, 345.6 kB, 204.8 MB."""
+    if count < KILO:
+        return number(count, "byte")
+    if count < KILO**2:
+        return f"{count / KILO:,.1f} kB"
+    return f"{count / KILO**2:,.1f} MB"
 
 
 def duration(seconds: float) -> str:

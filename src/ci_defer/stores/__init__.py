@@ -1,28 +1,32 @@
 """Where bundles live: the Store protocol, and `open_store`, which finds the store of a URI.
 
-A store is one file beside this one. It differs from the others only in how it lists commits,
-gets and puts a bundle; which commit to take is decided by the caller.
+A store is one file beside this one, and a line in `open_store` or `open_objects`. It differs from
+the others only in how it lists commits, gets and puts a bundle; which commit to take is decided by
+the caller. A place for named objects needs even less: `bundles` makes a store of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ci_defer.account import Account
 from ci_defer.bundle import Bundle
-from ci_defer.errors import ConfigurationError, NotAvailableYet
-from ci_defer.log import Log
+from ci_defer.errors import ConfigurationError
+from ci_defer.log import TransferLog
 from ci_defer.stores.altimate import Registry, service
 from ci_defer.stores.artifact import ArtifactStore, Rest
-from ci_defer.stores.directory import DirectoryStore
+from ci_defer.stores.bundles import BundleStore
+from ci_defer.stores.directory import Directory
+from ci_defer.stores.objects import Objects
+from ci_defer.stores.plain import PlainObject, find_plain_state
 from ci_defer.web import Web
 
 ARTIFACT = "artifact"
 ALTIMATE = "altimate"
-OBJECT_STORES = ("s3://", "gs://", "az://")
+BUCKETS = ("s3", "gs", "az")
 
 
 class Store(Protocol):
@@ -33,10 +37,11 @@ class Store(Protocol):
         """Where the bundles are, as a person would write it."""
         ...
 
-    def commits(self) -> Iterator[str]:
+    def commits(self, sought: str = "", /) -> Iterator[str]:
         """The commits that have a bundle, listed as they are asked for, maybe more than once.
 
-        Raises CiDeferError when the store cannot be read.
+        `sought` comes early when the store can tell quickly that it has it. Raises CiDeferError
+        when the store cannot be read.
         """
         ...
 
@@ -102,24 +107,39 @@ class Destination(Protocol):
 class Surroundings:
     """What a store may need of the run it is in.
 
-    `branch` is the one whose states count, `outbox` a directory that outlives this process on a
-    runner, `rest` the REST API; the last two are None outside of a workflow run. `account` finds
-    the one at the Altimate registry, and is asked only for that.
+    `branch` is the one whose states count, `target` production's, None when nobody said it.
+    `outbox` is a directory that outlives this process on a runner, `rest` the REST API; both are
+    None outside of a workflow run. `account` finds the one at the Altimate registry, and is asked
+    only for that. `is_ancestor(a, b)` says whether commit a is known to be in the history of b.
+    `environ` has the credentials for buckets.
     """
 
     branch: str
+    target: str | None
     is_on_enterprise_server: bool
     outbox: Path | None
     rest: Rest | None
-    log: Log
+    log: TransferLog
     account: Callable[[], Account]
+    is_ancestor: Callable[[str, str], bool]
+    environ: Mapping[str, str]
+
+
+def open_source(uri: str, project: str, around: Surroundings) -> Store | Latest:
+    """What defer reads at `uri`: a state that is there by other means, or a store.
+
+    Raises ConfigurationError.
+    """
+    if _is_plain_object(uri):
+        folder, _, name = uri.rpartition("/")
+        return PlainObject(open_objects(folder, around.environ), name)
+    return find_plain_state(uri) or open_store(uri, project, around)
 
 
 def open_store(uri: str, project: str, around: Surroundings) -> Store | Registry:
     """The store at `uri` for the bundles of `project`, the value of the setting `state`.
 
-    Raises ConfigurationError when the URI is of no store, NotAvailableYet when it is of one that
-    this version does not have.
+    Raises ConfigurationError when the URI is of no store, or of one that cannot be opened here.
     """
     if uri == ARTIFACT and around.is_on_enterprise_server:
         raise ConfigurationError(
@@ -133,16 +153,41 @@ def open_store(uri: str, project: str, around: Surroundings) -> Store | Registry
         )
     if uri == ALTIMATE:
         return open_registry(around.account(), around.log)
-    if uri.startswith(OBJECT_STORES):
-        raise NotAvailableYet(f"state: {uri}", "Use state: artifact or a directory.")
-    if "://" in uri:
+    if _is_plain_object(uri):
         raise ConfigurationError(
-            f"state: {uri} is not a kind of store that ci-defer knows.",
-            f"Use {ARTIFACT}, {ALTIMATE}, s3://…, gs://…, az://… or a directory.",
+            f"state: {uri} is one manifest, so it is no store to publish to.",
+            "Name a prefix: ci-defer keeps a state for every commit below it.",
         )
-    return DirectoryStore(Path(uri).resolve(), project)
+    return BundleStore(
+        open_objects(uri, around.environ),
+        project,
+        target=around.target,
+        branch=around.branch,
+        is_ancestor=around.is_ancestor,
+        log=around.log,
+    )
 
 
-def open_registry(account: Account, log: Log) -> Registry:
+def open_objects(uri: str, environ: Mapping[str, str]) -> Objects:
+    """The place at `uri` that keeps named objects. Raises ConfigurationError."""
+    scheme, separator, _ = uri.partition("://")
+    if not separator:
+        return Directory(Path(uri).resolve())
+    if scheme in BUCKETS:
+        # Its library is 15 MB, which a run without a bucket never loads.
+        from ci_defer.stores.bucket import Bucket  # noqa: PLC0415
+
+        return Bucket(uri, environ)
+    raise ConfigurationError(
+        f"state: {uri} is not a kind of store that ci-defer knows.",
+        f"Use {ARTIFACT}, {ALTIMATE}, s3://…, gs://…, az://… or a directory.",
+    )
+
+
+def _is_plain_object(uri: str) -> bool:
+    return uri.startswith(tuple(f"{scheme}://" for scheme in BUCKETS)) and uri.endswith(".json")
+
+
+def open_registry(account: Account, log: TransferLog) -> Registry:
     """The Altimate registry, for one account."""
     return Registry(account, Web(service(account.instance), account.token, log=log), log)

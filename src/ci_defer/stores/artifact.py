@@ -85,7 +85,7 @@ class ArtifactStore:
     def location(self) -> str:
         return f"artifact {self.artifact_name}"
 
-    def commits(self) -> Iterator[str]:
+    def commits(self, _sought: str = "") -> Iterator[str]:
         """The commits with a trusted artifact, newest first; a page is read when it is reached."""
         listing = self._reader().items("actions/artifacts", "artifacts", name=self.artifact_name)
         for entry in listing:

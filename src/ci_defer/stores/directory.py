@@ -1,147 +1,187 @@
-"""Bundles in a directory, for a shared disk and for trying things out.
+"""A directory as a place for bundles: a shared disk, or a folder for trying things out.
 
-Layout: `<root>/<project>/<commit>/state.json`, and beside it each file of the bundle under a
-name that holds its SHA-256. The data files are written first and never change; state.json comes
-last, by an atomic rename. So a reader finds no bundle, the old one or the new one, also when
-the same commit is published twice at the same time or a writer dies half-way.
-
-Owns that layout. Knows nothing of git, and nothing of what a bundle means.
+Files are written beside their place, forced to the disk, and renamed: a reader finds all of a file
+or none of it, also after a crash of the machine. Owns how that is done, and knows nothing of the
+layout.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
-import re
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
-from ci_defer.bundle import (
-    MANIFEST,
-    STATE,
-    Bundle,
-    FileRecord,
-    decode_state,
-    encode_state,
-    unpack,
-    verify,
-)
-from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
+from ci_defer.bundle import MANIFEST
+from ci_defer.errors import CiDeferError, ConfigurationError
+from ci_defer.stores.objects import Content, Entry, Missing
 
-COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+BLOCK = 1024 * 1024
+LOCK = ".lock"
 
 
-class DirectoryStore:
-    """The bundles of one project below `root`. The directory is created by the first put."""
+class Directory:
+    """The objects below `root`, one file each. The directory is created by the first write."""
 
-    def __init__(self, root: Path, project: str) -> None:
+    def __init__(self, root: Path) -> None:
         self._root = root
-        self._project = root / project
 
     @property
     def location(self) -> str:
-        return str(self._project)
+        return str(self._root)
 
-    def commits(self) -> Iterator[str]:
-        """The commits whose state.json exists, in no order."""
+    def folders(self, folder: str) -> list[str]:
+        self._check_root()
+        with self._reading(), contextlib.suppress(FileNotFoundError):
+            return [path.name for path in self._path(folder).iterdir() if path.is_dir()]
+        return []
+
+    def entries(self, folder: str) -> Iterator[Entry]:
+        self._check_root()
+        with self._reading():
+            for directory, _, names in os.walk(self._path(folder), onerror=_raise):
+                for name in names:
+                    path = Path(directory) / name
+                    # Deleted since it was listed, most likely.
+                    with contextlib.suppress(FileNotFoundError):
+                        if name != LOCK:
+                            yield self._entry(path)
+
+    def read(self, name: str, limit: int) -> Content:
+        with self._reading():
+            try:
+                with self._path(name).open("rb") as file:
+                    data = file.read(limit + 1)
+            except (FileNotFoundError, NotADirectoryError):
+                raise Missing(name) from None
+        return Content(data, hashlib.sha256(data).hexdigest())
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        with self._reading():
+            try:
+                file = self._path(name).open("rb")
+            except FileNotFoundError:
+                raise Missing(name) from None
+            with file:
+                while block := file.read(BLOCK):
+                    yield block
+
+    def save(self, name: str, chunks: Iterable[bytes]) -> None:
+        path = self._path(name)
+        with self._writing():
+            handle, temporary = _new_file(path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.writelines(chunks)
+                    file.flush()
+                    os.fsync(file.fileno())
+                    # mkstemp makes it 0600, but the readers of a shared disk are other users.
+                    os.fchmod(file.fileno(), 0o644)
+                Path(temporary).replace(path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        for directory in (path.parent, *path.parent.parents):
+            _sync(directory)
+            if directory == self._root:
+                break
+
+    def replace(self, name: str, data: bytes, old: Content | None) -> bool:
+        with self._locked(self._path(name).parent):
+            try:
+                now = self.read(name, len(data) + len(old.data if old else b""))
+            except Missing:
+                now = None
+            if (now and now.version) != (old and old.version):
+                return False
+            self.save(name, [data])
+            return True
+
+    def delete(self, names: Sequence[str]) -> None:
+        with self._writing():
+            for name in names:
+                path = self._path(name)
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+                # Folders that are empty now go as well; one that is not stays.
+                with contextlib.suppress(OSError):
+                    for folder in path.parents:
+                        if folder == self._root:
+                            break
+                        folder.rmdir()
+
+    def _path(self, name: str) -> Path:
+        return self._root.joinpath(*name.split("/"))
+
+    def _entry(self, path: Path) -> Entry:
+        modified = datetime.fromtimestamp(path.lstat().st_mtime, timezone.utc)
+        return Entry(path.relative_to(self._root).as_posix(), modified)
+
+    def _check_root(self) -> None:
         if self._root.exists() and not self._root.is_dir():
             raise ConfigurationError(f"state: {self._root} is not a directory.")
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            for entry in self._project.iterdir():
-                if COMMIT.fullmatch(entry.name) and (entry / STATE).is_file():
-                    yield entry.name
-        except FileNotFoundError:
-            return
+            yield
         except OSError as error:
             raise CiDeferError(
-                f"The store {self._project} cannot be read: {error.strerror}.",
+                f"The store {self._root} cannot be read: {error.strerror}.",
                 "Check the permissions of the directory.",
             ) from error
 
-    def absence(self, commit: str) -> str:
-        if (self._project / commit).is_dir():
-            return f"It has no {STATE}: it is being written, or its writer died."
-        return ""
-
-    def get(self, commit: str, to: Path, *, project_name: str) -> Bundle:
-        folder = self._project / commit
-        provenance = decode_state(folder / STATE)
-        if provenance.origin.commit != commit:
-            raise InvalidBundle(
-                f"{folder / STATE} says that it is of commit {provenance.origin.commit[:12]!r}."
-            )
-        try:
-            for name, record in provenance.files.items():
-                shutil.copyfile(folder / _stored_name(name, record), to / name)
-        except OSError as error:
-            raise InvalidBundle(
-                f"The bundle in {folder} is not whole: {error.strerror}: {error.filename}.",
-                "Run onboard again on the base branch.",
-            ) from error
-        (to / STATE).write_bytes(encode_state(provenance))
-        return unpack(to, project_name=project_name)
-
-    def put(self, bundle: Bundle) -> str:
-        provenance = bundle.provenance
-        if provenance is None:
-            raise ValueError("a bundle without provenance has no commit to be kept under")
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
         if self._root.is_file() or (self._root / MANIFEST).is_file():
             # Defer would take it for a plain state, and never look for ours.
             raise ConfigurationError(
                 f"state: {self._root} is, or holds, a {MANIFEST} itself, so it is no store.",
                 "Name an empty or a new directory.",
             )
-        folder = self._project / provenance.origin.commit
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, record in provenance.files.items():
-                stored = folder / _stored_name(name, record)
-                if not _is_sound(stored, record):
-                    _write_atomically(stored, bundle.directory / name)
-            _write_atomically(folder / STATE, bundle.directory / STATE)
+            yield
         except OSError as error:
             raise CiDeferError(
-                f"The state cannot be saved to {folder}: {error.strerror}.",
+                f"The state cannot be saved to {self._root}: {error.strerror}.",
                 "What the store held before is untouched. "
                 "Check the permissions and the free space of the directory.",
             ) from error
-        return str(folder)
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Path) -> Iterator[None]:
+        """Hold the lock of a folder. A process that dies lets go of it."""
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            # A network share may have no locks: there the last writer wins.
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
 
-def _is_sound(path: Path, record: FileRecord) -> bool:
-    try:
-        verify(path, record)
-    except InvalidBundle:
-        return False
-    return True
+def _new_file(folder: Path) -> tuple[int, str]:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Who deletes the last file of a folder deletes the folder, perhaps just now.
+        with contextlib.suppress(FileNotFoundError):
+            return tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
 
 
-def _stored_name(name: str, record: FileRecord) -> str:
-    """manifest.json -> manifest-<sha256>.json."""
-    path = Path(name)
-    return f"{path.stem}-{record.sha256}{path.suffix}"
+def _raise(error: OSError) -> None:
+    # A folder that is not there has no entries.
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
-def _write_atomically(target: Path, source: Path) -> None:
-    """Copy `source` to `target` so that `target` is absent, or old, or complete and on disk."""
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as copy, source.open("rb") as original:
-            shutil.copyfileobj(original, copy)
-            copy.flush()
-            os.fsync(copy.fileno())
-            # mkstemp makes it 0600, but the readers of a shared disk are other users.
-            os.fchmod(copy.fileno(), 0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_directory(target.parent)
-
-
-def _sync_directory(directory: Path) -> None:
+def _sync(directory: Path) -> None:
     """Make a rename survive a crash of the machine, where the file system can do that.
 
     It has happened by now, so a file system that cannot is no reason to report a failure.

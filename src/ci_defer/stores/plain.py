@@ -1,7 +1,8 @@
-"""A plain directory or file with dbt's artifacts, as `dbt --state` takes it: the local mode.
+"""A state that others have put somewhere: a directory or a file, or a manifest in a bucket.
 
-There is one state in it and no commit to choose by. A directory that ci-defer made (an unpacked
-artifact) still has its state.json, which is verified; anything else comes without provenance.
+A directory is as `dbt --state` takes it. There is one state in it and no commit to choose by. One
+that ci-defer made (an unpacked artifact) still has its state.json, which is verified; anything else
+comes without provenance.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import shutil
 from pathlib import Path
 
 from ci_defer.bundle import FILES, MANIFEST, STATE, Bundle, unpack
-from ci_defer.errors import InvalidBundle
+from ci_defer.errors import InvalidBundle, StateNotFound
+from ci_defer.stores.objects import Missing, Objects
 
 # Stores that are named by a word: a folder of that name is ./artifact.
 RESERVED = frozenset({"artifact", "altimate"})
+MAX_MANIFEST = 4 * 1024**3
 
 
 class PlainState:
@@ -44,6 +47,40 @@ class PlainState:
                         shutil.copyfile(self._path / name, to / name)
         except OSError as error:
             raise InvalidBundle(f"{self._path} cannot be read: {error.strerror}.") from error
+        return unpack(to, project_name=project_name)
+
+
+class PlainObject:
+    """The manifest in one object, such as `s3://bucket/path/manifest.json`."""
+
+    is_comparable = True
+
+    def __init__(self, objects: Objects, name: str) -> None:
+        self._objects = objects
+        self._name = name
+
+    @property
+    def location(self) -> str:
+        return f"{self._objects.location}/{self._name}"
+
+    def get(self, to: Path, *, project_name: str) -> Bundle:
+        """Copy the manifest into the empty directory `to`, and check it.
+
+        Raises StateNotFound when there is none, InvalidBundle.
+        """
+        left = MAX_MANIFEST
+        try:
+            with (to / MANIFEST).open("wb") as file:
+                for block in self._objects.chunks(self._name):
+                    left -= len(block)
+                    if left < 0:
+                        raise InvalidBundle(f"{self.location} has over {MAX_MANIFEST:,} bytes.")
+                    file.write(block)
+        except Missing:
+            raise StateNotFound(
+                f"There is no object {self.location}.",
+                "Correct the setting state, or let production's job put its manifest there.",
+            ) from None
         return unpack(to, project_name=project_name)
 
 

@@ -1,0 +1,314 @@
+"""Bundles as objects: the layout that a bucket and a directory share.
+
+    <project>/<target>/latest.json                        names the newest commit
+    <project>/<target>/<commit>/state.json                written last: with it the bundle exists
+    <project>/<target>/<commit>/<publication>/<file>.zst  the files of one publication
+
+Every publication writes files of its own, in a folder that is named after the content of its
+state.json, and no file is ever written again. So a reader, who starts with state.json, has all of
+one publication, whatever happens beside it: the same commit published twice at once, a writer that
+dies, old states that are pruned. Owns that layout and the pointer. Knows nothing of git, and
+nothing of what a bundle means.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from ci_defer.bundle import (
+    STATE,
+    STATE_SIZE_LIMIT,
+    Bundle,
+    FileRecord,
+    Provenance,
+    decode_state,
+    unpack,
+)
+from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
+from ci_defer.log import TransferLog
+from ci_defer.stores.compression import SUFFIX, compressed, decompressed
+from ci_defer.stores.objects import Content, Entry, Missing, Objects
+from ci_defer.stores.pointer import POINTER_SIZE_LIMIT, Pointer, decode_pointer, encode_pointer
+
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+LATEST = "latest.json"
+# The target of a state when nobody said it: the default of the profile, which dbt does not record.
+NO_TARGET = "_default"
+
+BLOCK = 1024 * 1024
+# Of all files of a bundle together: those of 50,000 models have 500 MB.
+MAX_SIZE = 4 * 1024**3
+# Files at once. The manifest is most of a bundle, and its parts go in parallel anyway.
+WORKERS = 3
+# Each failure to move the pointer means that somebody else has moved it.
+POINTER_ATTEMPTS = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """All that is kept of one commit. Without `saved_at` there is no bundle, only leftovers.
+
+    `saved_at` and `modified`, the newest of the objects, are by the clock of the place.
+    """
+
+    target: str
+    commit: str
+    saved_at: datetime | None
+    modified: datetime
+    entries: frozenset[Entry]
+    is_latest: bool
+
+
+class BundleStore:
+    """The bundles of one project in one place.
+
+    `target` is the one of production, None when nobody said it: then the store must hold only one.
+    `branch` is the one whose newest state `latest.json` names, empty for any. `is_ancestor(a, b)`
+    says whether commit a is known to be in the history of b.
+    """
+
+    def __init__(
+        self,
+        objects: Objects,
+        project: str,
+        *,
+        log: TransferLog,
+        target: str | None = None,
+        branch: str = "",
+        is_ancestor: Callable[[str, str], bool] = lambda _one, _other: False,
+    ) -> None:
+        self._objects = objects
+        self._project = project
+        self._target = target
+        self._branch = branch
+        self._is_ancestor = is_ancestor
+        self._log = log
+        # Where each commit is that was listed.
+        self._folders: dict[str, str] = {}
+
+    @property
+    def location(self) -> str:
+        return f"{self._objects.location}/{self._project}"
+
+    def commits(self, sought: str = "") -> Iterator[str]:
+        """The commits whose state.json exists: `sought` is asked for before the rest is listed."""
+        folders = self._targets()
+        for folder in folders:
+            if sought and self._is_whole(f"{folder}/{sought}"):
+                self._folders.setdefault(sought, f"{folder}/{sought}")
+                yield sought
+        for folder in folders:
+            for entry in self._objects.entries(folder):
+                commit, _, name = entry.name.removeprefix(f"{folder}/").partition("/")
+                if name == STATE and COMMIT.fullmatch(commit):
+                    self._folders.setdefault(commit, f"{folder}/{commit}")
+                    yield commit
+
+    def absence(self, commit: str) -> str:
+        if any(self._has_entries(f"{folder}/{commit}") for folder in self._targets()):
+            return f"It has no {STATE}: it is being written, or its writer died."
+        others = self._objects.folders(self._project) if self._target is not None else []
+        if others and not {*others} & {_folder_of(self._target or ""), NO_TARGET}:
+            return f"There are only states of other targets: {', '.join(sorted(others)[:10])}."
+        return ""
+
+    def get(self, commit: str, to: Path, *, project_name: str) -> Bundle:
+        folder = self._folders[commit]
+        state = self._state(folder)
+        (to / STATE).write_bytes(state)
+        provenance = decode_state(to / STATE)
+        if provenance.origin.commit != commit:
+            raise InvalidBundle(
+                f"{folder}/{STATE} says that it is of commit {provenance.origin.commit[:12]!r}."
+            )
+        total = _total(provenance)
+        if total > MAX_SIZE:
+            raise InvalidBundle(f"{folder} would have {total:,} bytes.")
+        publication = f"{folder}/{_publication(state)}"
+        with self._log.progress("Fetching the production state", total) as advance:
+
+            def fetch(name: str, record: FileRecord) -> None:
+                chunks = self._objects.chunks(f"{publication}/{name}{SUFFIX}")
+                try:
+                    with (to / name).open("wb") as file:
+                        for block in decompressed(chunks, record.size):
+                            file.write(block)
+                            advance(len(block))
+                except Missing:
+                    raise InvalidBundle(
+                        f"The bundle in {folder} is not whole: {name} is gone.",
+                        "Run onboard again on the base branch.",
+                    ) from None
+                except InvalidBundle as error:
+                    raise InvalidBundle(f"{name} in {folder}: {error.message}") from None
+
+            _in_parallel(fetch, provenance)
+        return unpack(to, project_name=project_name)
+
+    def put(self, bundle: Bundle) -> str:
+        provenance = bundle.provenance
+        if provenance is None:
+            raise ValueError("a bundle without provenance has no commit to be kept under")
+        target = f"{self._project}/{_folder_of(provenance.target)}"
+        folder = f"{target}/{provenance.origin.commit}"
+        state = (bundle.directory / STATE).read_bytes()
+        publication = f"{folder}/{_publication(state)}"
+        with self._log.progress("Saving the production state", _total(provenance)) as advance:
+
+            def save(name: str, _record: FileRecord) -> None:
+                blocks = _blocks(bundle.directory / name, advance)
+                self._objects.save(f"{publication}/{name}{SUFFIX}", compressed(blocks))
+
+            _in_parallel(save, provenance)
+        # What was saved is not taken back when this fails: it may have been done all the same, or
+        # the files may be those of another job of this run. Leftovers are for `ci-defer prune`.
+        self._objects.save(f"{folder}/{STATE}", [state])
+        self._move_pointer(f"{target}/{LATEST}", provenance)
+        return f"{self._objects.location}/{folder}"
+
+    def stored(self) -> list[Stored]:
+        """All that is kept of every commit, of all targets or of the one that was named."""
+        found = []
+        for folder in self._targets(only_one=False):
+            by_commit: dict[str, set[Entry]] = {}
+            for entry in self._objects.entries(folder):
+                commit = entry.name.removeprefix(f"{folder}/").partition("/")[0]
+                if COMMIT.fullmatch(commit):
+                    by_commit.setdefault(commit, set()).add(entry)
+            pointer = self._pointer(f"{folder}/{LATEST}")[0]
+            for commit, entries in by_commit.items():
+                state = f"{folder}/{commit}/{STATE}"
+                saved_at = next((e.modified for e in entries if e.name == state), None)
+                found.append(
+                    Stored(
+                        target=folder.rpartition("/")[2],
+                        commit=commit,
+                        saved_at=saved_at,
+                        modified=max(entry.modified for entry in entries),
+                        entries=frozenset(entries),
+                        is_latest=pointer is not None and pointer.commit == commit,
+                    )
+                )
+        return found
+
+    def leftovers(self, stored: Stored) -> list[Entry]:
+        """What is kept of a commit besides its bundle: earlier publications, and broken ones."""
+        folder = f"{self._project}/{stored.target}/{stored.commit}"
+        if stored.saved_at is None:
+            return list(stored.entries)
+        publication = f"{folder}/{_publication(self._state(folder))}/"
+        return [
+            entry
+            for entry in stored.entries
+            if entry.name != f"{folder}/{STATE}" and not entry.name.startswith(publication)
+        ]
+
+    def remove(self, stored: Stored) -> bool:
+        """Delete all that is kept of a commit, unless that has changed since: then False."""
+        folder = f"{self._project}/{stored.target}/{stored.commit}"
+        if set(self._objects.entries(folder)) != stored.entries:
+            return False
+        # The state first: from then on the bundle does not exist.
+        names = sorted(entry.name for entry in stored.entries)
+        self._objects.delete(sorted(names, key=lambda name: name != f"{folder}/{STATE}"))
+        return True
+
+    def remove_leftovers(self, entries: Iterable[Entry]) -> None:
+        """Delete what `leftovers` gave."""
+        self._objects.delete([entry.name for entry in entries])
+
+    def _targets(self, *, only_one: bool = True) -> list[str]:
+        """The folders of the target that production is; of all targets when it must not be one."""
+        if self._target is not None:
+            # A state whose target nobody knew may well be of this one.
+            names = list(dict.fromkeys((_folder_of(self._target), NO_TARGET)))
+        else:
+            names = self._objects.folders(self._project)
+            if only_one and len(names) > 1:
+                raise ConfigurationError(
+                    f"{self.location} holds the states of several targets: "
+                    f"{', '.join(sorted(names)[:10])}.",
+                    "Set production-target to the one of production.",
+                )
+        return [f"{self._project}/{name}" for name in names]
+
+    def _is_whole(self, folder: str) -> bool:
+        try:
+            self._objects.read(f"{folder}/{STATE}", STATE_SIZE_LIMIT)
+        except Missing:
+            return False
+        return True
+
+    def _has_entries(self, folder: str) -> bool:
+        return next(iter(self._objects.entries(folder)), None) is not None
+
+    def _state(self, folder: str) -> bytes:
+        try:
+            return self._objects.read(f"{folder}/{STATE}", STATE_SIZE_LIMIT).data
+        except Missing:
+            raise InvalidBundle(f"{folder} has no {STATE} any more.") from None
+
+    def _pointer(self, name: str) -> tuple[Pointer | None, Content | None]:
+        """What latest.json says, if anything, and the object itself, if there is one."""
+        try:
+            content = self._objects.read(name, POINTER_SIZE_LIMIT)
+        except Missing:
+            return None, None
+        return decode_pointer(content.data), content
+
+    def _move_pointer(self, name: str, provenance: Provenance) -> None:
+        """Let latest.json name this commit, unless it names a newer one."""
+        ours = Pointer.of(provenance)
+        if self._branch and provenance.origin.branch != self._branch:
+            self._log.info(
+                f"{LATEST} is for {self._branch}, and this state is of {provenance.origin.branch}."
+            )
+            return
+        for _ in range(POINTER_ATTEMPTS):
+            theirs, content = self._pointer(name)
+            if theirs and not ours.is_newer_than(theirs, self._is_ancestor):
+                self._log.info(f"{LATEST} names commit {theirs.commit[:12]}, which is not older.")
+                return
+            if self._objects.replace(name, encode_pointer(ours), content):
+                return
+        raise CiDeferError(
+            f"{LATEST} in {self.location} is written by others all the time.",
+            "The state itself is saved. Run the job again to let it name the newest one.",
+        )
+
+
+def _in_parallel(work: Callable[[str, FileRecord], None], provenance: Provenance) -> None:
+    """Do it for every file of a bundle; the first error is raised when all of them have ended."""
+    with ThreadPoolExecutor(WORKERS) as pool:
+        jobs = [pool.submit(work, name, record) for name, record in provenance.files.items()]
+    for job in jobs:
+        job.result()
+
+
+def _blocks(path: Path, advance: Callable[[int], None]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            yield block
+            advance(len(block))
+
+
+def _total(provenance: Provenance) -> int:
+    return sum(record.size for record in provenance.files.values())
+
+
+def _publication(state: bytes) -> str:
+    """The folder of the files that a state.json speaks of."""
+    return hashlib.sha256(state).hexdigest()[:16]
+
+
+def _folder_of(target: str) -> str:
+    """The target, as one part of a name: dbt allows any characters in it."""
+    name = quote(target, safe="") or NO_TARGET
+    return name if name.strip(".") else name.replace(".", "%2E")
