@@ -255,10 +255,17 @@ class Log:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
+        self.moved: dict[str, list[int]] = {}
         self.passed = b""
 
     def info(self, text: str) -> None:
         self.lines.append(text)
+
+    @contextlib.contextmanager
+    def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
+        self.moved[doing] = moved = []
+        yield moved.append
+        assert sum(moved) == total
 
     def warning(self, text: str) -> None:
         self.lines.append(f"warning: {text}")

@@ -1,32 +1,27 @@
-"""The command line: commands, wiring, exit codes. Decides nothing."""
+"""The command line: commands, their flow, exit codes. Decides nothing; `wiring` makes the parts."""
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ci_defer import __version__, markdown, report, text
-from ci_defer.account import FILE as ACCOUNT_FILE
-from ci_defer.account import Account, find_account
 from ci_defer.annotations import annotate
 from ci_defer.bundle import MANIFEST
 from ci_defer.comment import Commented, CommentWhen
 from ci_defer.comment import comment as write_comment
-from ci_defer.dbt import arguments
-from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings
 from ci_defer.defer import defer as run_defer
 from ci_defer.demo import demo as run_demo
 from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
-from ci_defer.event import Event, mode_of, read_event, read_finished_run
-from ci_defer.git import Git
+from ci_defer.event import Event, mode_of, read_finished_run
 from ci_defer.manifest import COMMIT_IN_MANIFEST, COMMIT_VARIABLE, read_manifest
 from ci_defer.onboard import onboard as run_onboard
 from ci_defer.outputs import (
@@ -37,23 +32,31 @@ from ci_defer.outputs import (
     report_outputs,
 )
 from ci_defer.pending import artifact_name, comment_pending
-from ci_defer.project import Project, read_project
+from ci_defer.prune import prune as run_prune
 from ci_defer.pulls import Pulls
-from ci_defer.reparse import EngineFor
-from ci_defer.rest import GitHubRest
 from ci_defer.runner import Runner, environment
-from ci_defer.settings import PREFIX, Settings, options
+from ci_defer.settings import AgeType, Settings, options
 from ci_defer.state import IfNoState
 from ci_defer.stores import (
     ALTIMATE,
     ARTIFACT,
-    Surroundings,
     open_registry,
     open_source,
     open_store,
 )
 from ci_defer.stores.artifact import ArtifactStore
-from ci_defer.wording import number
+from ci_defer.stores.bundles import BundleStore
+from ci_defer.wiring import (
+    Session,
+    account_of,
+    engines,
+    event_of,
+    git_of,
+    project_of,
+    rest_of,
+    surroundings,
+)
+from ci_defer.wording import days, number
 
 REPORT_FOLDER = "ci-defer"
 
@@ -80,20 +83,6 @@ def file_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """What every command works with: the machine, the signals, the event."""
-
-    environ: dict[str, str]
-    runner: Runner
-    interrupts: Interrupts
-
-    @property
-    def child_environ(self) -> dict[str, str]:
-        """The environment of the programs we run. Our settings, tokens among them, stay here."""
-        return {name: value for name, value in self.environ.items() if not name.startswith(PREFIX)}
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="ci-defer")
 def cli() -> None:
@@ -106,7 +95,7 @@ def cli() -> None:
 def auto(session: Session, /, **values: Any) -> None:
     """Do what the event of this workflow run asks for."""
     settings = _settings(values)
-    event = _event(session)
+    event = event_of(session)
     mode = mode_of(event)
     session.runner.info(f"ci-defer {__version__}: {event.name} -> {mode}")
     if mode == "onboard":
@@ -136,7 +125,7 @@ def onboard(session: Session, /, **values: Any) -> None:
     if files:
         _upload(session, settings, files)
     else:
-        _onboard(session, settings, _event(session))
+        _onboard(session, settings, event_of(session))
 
 
 @cli.command()
@@ -144,7 +133,7 @@ def onboard(session: Session, /, **values: Any) -> None:
 @click.pass_obj
 def defer(session: Session, /, **values: Any) -> None:
     """Build the checked-out pull request against production's state."""
-    _defer(session, _settings(values), _event(session))
+    _defer(session, _settings(values), event_of(session))
 
 
 @cli.command()
@@ -152,13 +141,43 @@ def defer(session: Session, /, **values: Any) -> None:
 @click.pass_obj
 def comment(session: Session, /, **values: Any) -> None:
     """Comment for a run that could not: that of a fork or of Dependabot."""
-    _comment(session, _settings(values), _event(session))
+    _comment(session, _settings(values), event_of(session))
 
 
 @cli.command()
 def cleanup() -> None:
     """Drop what a closed pull request has built (not available yet)."""
     raise NotAvailableYet("mode: cleanup")
+
+
+@cli.command()
+@options("prune")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Keep the newest N states of every target.",
+)
+@click.option(
+    "--older-than",
+    type=AgeType(),
+    default="90d",
+    show_default=True,
+    help="Keep everything younger than that: 12h, 90d, 8w.",
+)
+@click.option(
+    "--dry-run/--no-dry-run",
+    default=True,
+    show_default=True,
+    help="Only say what would be removed.",
+)
+@click.pass_obj
+def prune(
+    session: Session, /, *, keep: int, older_than: timedelta, dry_run: bool, **values: Any
+) -> None:
+    """Delete old production states from a bucket or a directory."""
+    _prune(session, _settings(values), keep, older_than, is_dry_run=dry_run)
 
 
 @cli.command()
@@ -224,87 +243,14 @@ def _settings(values: dict[str, Any]) -> Settings:
     return settings
 
 
-def _event(session: Session) -> Event:
-    return read_event(session.environ, session.runner.payload())
-
-
-def _project(session: Session, settings: Settings) -> Project:
-    environ = session.environ
-    target_path = environ.get("DBT_ENGINE_TARGET_PATH") or environ.get("DBT_TARGET_PATH")
-    return read_project(settings.project_dir, target_path=target_path)
-
-
-def _engine_for(
-    session: Session, settings: Settings, project: Project, **environ: str
-) -> EngineFor:
-    """Makes engines for `project` and for other checkouts of it, with one profile for all.
-
-    `environ` has variables that dbt gets besides those of this process.
-    """
-    words = arguments.split(settings.dbt_args)
-    profiles_dir = settings.profiles_dir.absolute() if settings.profiles_dir else None
-
-    def engine_for(checkout: Project, target: str | None) -> CommandEngine:
-        return CommandEngine(
-            DbtSettings(
-                project_dir=checkout.directory,
-                target_path=checkout.target_path,
-                working_directory=project.directory,
-                profiles_dir=profiles_dir,
-                target=target,
-                arguments=words,
-            ),
-            environ={**session.child_environ, **environ},
-            console=session.runner,
-            interrupts=session.interrupts,
-        )
-
-    return engine_for
-
-
-def _git(session: Session, settings: Settings, project: Project, event: Event) -> Git:
-    token = settings.github_token
-    credential = (event.server_url, token) if event.server_url and token else None
-    return Git(project.directory, session.child_environ, credential)
-
-
-def _rest(session: Session, settings: Settings, event: Event) -> GitHubRest | None:
-    if not (event.api_url and event.repository and settings.github_token):
-        return None
-    return GitHubRest(event.api_url, event.repository, settings.github_token, log=session.runner)
-
-
-def _surroundings(
-    session: Session,
-    settings: Settings,
-    event: Event,
-    git: Git,
-    rest: GitHubRest | None,
-) -> Surroundings:
-    runner = session.runner
-    return Surroundings(
-        branch=event.state_branch,
-        target=settings.production_target,
-        is_on_enterprise_server=event.is_on_enterprise_server,
-        outbox=runner.temporary_directory() if runner.on_actions else None,
-        rest=rest,
-        log=runner,
-        account=lambda: _account(session, settings),
-        is_ancestor=git.is_ancestor,
-        environ=session.environ,
-    )
-
-
 def _onboard(session: Session, settings: Settings, event: Event) -> None:
-    project = _project(session, settings)
-    git = _git(session, settings, project, event)
+    project = project_of(session, settings)
+    git = git_of(session, settings, project, event)
     key = settings.project or project.name
-    around = _surroundings(session, settings, event, git, None)
+    around = surroundings(session, settings, event, git, None)
     store = open_store(settings.state, key, around)
     # Says of which commit a manifest is, also where only the manifest is kept.
-    engine_for = _engine_for(
-        session, settings, project, **{COMMIT_VARIABLE: git.commit("HEAD") or ""}
-    )
+    engine_for = engines(session, settings, project, **{COMMIT_VARIABLE: git.commit("HEAD") or ""})
     published = run_onboard(
         project,
         store,
@@ -341,34 +287,20 @@ def _upload(session: Session, settings: Settings, files: dict[str, Path]) -> Non
             "Leave out --state, or the paths of files.",
         )
     manifest = read_manifest(files[MANIFEST])
-    registry = open_registry(_account(session, settings), runner)
+    registry = open_registry(account_of(session, settings), runner)
     registry.upload(files)
     runner.info(f"Published {number(len(files), 'file')} to {registry.location}.")
     commit = manifest.metadata.env.get(COMMIT_IN_MANIFEST, "")
     runner.set_outputs(onboard_outputs(commit, registry.location))
 
 
-def _account(session: Session, settings: Settings) -> Account:
-    environ = session.environ
-    file = Path(environ.get("HOME") or environ.get("USERPROFILE") or ".") / ACCOUNT_FILE
-    return find_account(
-        token=settings.altimate_token,
-        instance=settings.altimate_instance,
-        integration=settings.altimate_integration,
-        environment=settings.altimate_environment,
-        url=settings.altimate_url,
-        environ=environ,
-        file=file.read_bytes() if file.is_file() else None,
-    )
-
-
 def _defer(session: Session, settings: Settings, event: Event) -> None:
     runner = session.runner
-    project = _project(session, settings)
-    rest = _rest(session, settings, event)
-    git = _git(session, settings, project, event)
+    project = project_of(session, settings)
+    rest = rest_of(session, settings, event)
+    git = git_of(session, settings, project, event)
     key = settings.project or project.name
-    around = _surroundings(session, settings, event, git, rest)
+    around = surroundings(session, settings, event, git, rest)
     made = run_defer(
         project,
         DeferSettings(
@@ -384,7 +316,7 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
         event=event,
         git=git,
         history=rest,
-        engine_for=_engine_for(session, settings, project),
+        engine_for=engines(session, settings, project),
         log=runner,
     )
     summary = markdown.render(made)
@@ -414,8 +346,36 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
     sys.exit(made.exit_code)
 
 
+def _prune(
+    session: Session, settings: Settings, keep: int, older_than: timedelta, *, is_dry_run: bool
+) -> None:
+    runner = session.runner
+    key = settings.project or project_of(session, settings).name
+    store = open_store(
+        settings.state, key, surroundings(session, settings, event_of(session), None, None)
+    )
+    if not isinstance(store, BundleStore):
+        raise ConfigurationError(
+            f"state: {settings.state} cannot be pruned: artifacts expire by themselves, and the "
+            "registry keeps one state.",
+            "Use --state s3://…, gs://…, az://… or a directory.",
+        )
+    runner.info(
+        f"{store.location}: the newest {keep} of every target stay, and everything younger than "
+        f"{days(older_than)}."
+    )
+    pruned = run_prune(store, keep=keep, older_than=older_than, is_dry_run=is_dry_run, log=runner)
+    done = "Would remove" if is_dry_run else "Removed"
+    runner.info(
+        f"{done} {number(pruned.removed, 'state')} and {number(pruned.leftovers, 'leftover')}; "
+        f"{number(pruned.kept, 'state')} stay."
+    )
+    if is_dry_run:
+        runner.info("This was a dry run. Add --no-dry-run to remove them.")
+
+
 def _comment(session: Session, settings: Settings, event: Event) -> None:
-    rest = _rest(session, settings, event)
+    rest = rest_of(session, settings, event)
     if rest is None:
         raise ConfigurationError(
             "Only a workflow run with a token can comment.", "Check the input github-token."

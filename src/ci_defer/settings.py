@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,9 +28,29 @@ PREFIX = "CI_DEFER_"
 ONBOARD, DEFER = frozenset({"onboard"}), frozenset({"defer"})
 BOTH = ONBOARD | DEFER
 COMMENT = frozenset({"comment"})
+PRUNE = frozenset({"prune"})
 
 # `project` becomes the name of a folder and of an artifact.
+AGE = re.compile(r"(\d{1,9})\s*([hdw]?)")
+AGE_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 PROJECT_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+
+
+class AgeType(click.ParamType[timedelta]):
+    """A length of time in hours, days or weeks; a number alone is in days."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        match = AGE.fullmatch(str(value).strip())
+        if not match:
+            self.fail(f"{value!r} is no length of time: write 12h, 90d or 8w.")
+        try:
+            return timedelta(**{AGE_UNITS[match[2] or "d"]: int(match[1])})
+        except OverflowError:
+            self.fail(f"{value!r} is too long.")
 
 
 class SelectionType(click.ParamType[tuple[str, ...]]):
@@ -86,7 +107,7 @@ class Settings:
     project_dir: Path = _setting(
         Path(),
         "Folder of the dbt project, from the top of the repository.",
-        modes=BOTH,
+        modes=BOTH | PRUNE,
         type=click.Path(path_type=Path),
     )
     profiles_dir: Path | None = _setting(
@@ -106,20 +127,20 @@ class Settings:
     )
     production_target: str | None = _setting(
         None,
-        "Defer: the target of production, for the states of several targets in one place, and when "
-        "the base commit is parsed again.",
-        modes=DEFER,
+        "Target of production: when one place holds the states of several targets, and when the "
+        "base commit is parsed again.",
+        modes=DEFER | PRUNE,
     )
     state: str = _setting(
         "artifact",
         "Where production states live: artifact, altimate, s3://bucket/prefix, "
         "gs://bucket/prefix, az://container/prefix or a directory.",
-        modes=BOTH,
+        modes=BOTH | PRUNE,
     )
     project: str | None = _setting(
         None,
         "Tells several dbt projects of one repository apart. Empty: the name in dbt_project.yml.",
-        modes=BOTH,
+        modes=BOTH | PRUNE,
         type=ProjectKeyType(),
     )
     select: tuple[str, ...] = _setting(

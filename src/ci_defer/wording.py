@@ -6,7 +6,7 @@ Plain text: whoever puts a sentence into Markdown escapes it, as it may name a n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from ci_defer.report import BAD, Counts, NodeReport, Removed
 
@@ -54,6 +54,13 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def days(length: timedelta) -> str:
+    """A length of time of hours or more: 12 hours, 90 days."""
+    if length < timedelta(days=1):
+        return number(int(length.total_seconds() // 3600), "hour")
+    return number(length.days, "day")
 
 
 def age(created_at: str, now: str) -> str:

@@ -203,12 +203,11 @@ class BundleStore:
         folder = f"{self._project}/{stored.target}/{stored.commit}"
         if stored.saved_at is None:
             return list(stored.entries)
+        others = [entry for entry in stored.entries if entry.name != f"{folder}/{STATE}"]
+        if len({entry.name.rpartition("/")[0] for entry in others}) <= 1:
+            return []
         publication = f"{folder}/{_publication(self._state(folder))}/"
-        return [
-            entry
-            for entry in stored.entries
-            if entry.name != f"{folder}/{STATE}" and not entry.name.startswith(publication)
-        ]
+        return [entry for entry in others if not entry.name.startswith(publication)]
 
     def remove(self, stored: Stored) -> bool:
         """Delete all that is kept of a commit, unless that has changed since: then False."""

@@ -1,0 +1,126 @@
+"""What a use-case works with, made from the settings, the event and the machine.
+
+Puts objects together; decides nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from ci_defer.account import FILE as ACCOUNT_FILE
+from ci_defer.account import Account, find_account
+from ci_defer.dbt import arguments
+from ci_defer.dbt.commands import CommandEngine, DbtSettings
+from ci_defer.dbt.process import Interrupts
+from ci_defer.event import Event, read_event
+from ci_defer.git import Git
+from ci_defer.project import Project, read_project
+from ci_defer.reparse import EngineFor
+from ci_defer.rest import GitHubRest
+from ci_defer.runner import Runner
+from ci_defer.settings import PREFIX, Settings
+from ci_defer.stores import Surroundings
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """What every command works with: the machine, the signals, the event."""
+
+    environ: dict[str, str]
+    runner: Runner
+    interrupts: Interrupts
+
+    @property
+    def child_environ(self) -> dict[str, str]:
+        """The environment of the programs we run. Our settings, tokens among them, stay here."""
+        return {name: value for name, value in self.environ.items() if not name.startswith(PREFIX)}
+
+
+def event_of(session: Session) -> Event:
+    """What started this run."""
+    return read_event(session.environ, session.runner.payload())
+
+
+def project_of(session: Session, settings: Settings) -> Project:
+    """The dbt project that the settings name. Raises ConfigurationError."""
+    environ = session.environ
+    target_path = environ.get("DBT_ENGINE_TARGET_PATH") or environ.get("DBT_TARGET_PATH")
+    return read_project(settings.project_dir, target_path=target_path)
+
+
+def engines(session: Session, settings: Settings, project: Project, **environ: str) -> EngineFor:
+    """Makes engines for `project` and for other checkouts of it, with one profile for all.
+
+    `environ` has variables that dbt gets besides those of this process.
+    """
+    words = arguments.split(settings.dbt_args)
+    profiles_dir = settings.profiles_dir.absolute() if settings.profiles_dir else None
+
+    def engine_for(checkout: Project, target: str | None) -> CommandEngine:
+        return CommandEngine(
+            DbtSettings(
+                project_dir=checkout.directory,
+                target_path=checkout.target_path,
+                working_directory=project.directory,
+                profiles_dir=profiles_dir,
+                target=target,
+                arguments=words,
+            ),
+            environ={**session.child_environ, **environ},
+            console=session.runner,
+            interrupts=session.interrupts,
+        )
+
+    return engine_for
+
+
+def git_of(session: Session, settings: Settings, project: Project, event: Event) -> Git:
+    """Git in the project's work tree, with the job's token for its own server."""
+    token = settings.github_token
+    credential = (event.server_url, token) if event.server_url and token else None
+    return Git(project.directory, session.child_environ, credential)
+
+
+def rest_of(session: Session, settings: Settings, event: Event) -> GitHubRest | None:
+    """GitHub's REST API, or None outside of a workflow run with a token."""
+    if not (event.api_url and event.repository and settings.github_token):
+        return None
+    return GitHubRest(event.api_url, event.repository, settings.github_token, log=session.runner)
+
+
+def surroundings(
+    session: Session,
+    settings: Settings,
+    event: Event,
+    git: Git | None,
+    rest: GitHubRest | None,
+) -> Surroundings:
+    """What a store may need of this run."""
+    runner = session.runner
+    return Surroundings(
+        branch=event.state_branch,
+        target=settings.production_target,
+        is_on_enterprise_server=event.is_on_enterprise_server,
+        outbox=runner.temporary_directory() if runner.on_actions else None,
+        rest=rest,
+        log=runner,
+        account=lambda: account_of(session, settings),
+        is_ancestor=git.is_ancestor if git else lambda _one, _other: False,
+        environ=session.environ,
+    )
+
+
+def account_of(session: Session, settings: Settings) -> Account:
+    """The account at the Altimate registry. Raises ConfigurationError when there is none."""
+    environ = session.environ
+    file = Path(environ.get("HOME") or environ.get("USERPROFILE") or ".") / ACCOUNT_FILE
+    return find_account(
+        token=settings.altimate_token,
+        instance=settings.altimate_instance,
+        integration=settings.altimate_integration,
+        environment=settings.altimate_environment,
+        url=settings.altimate_url,
+        environ=environ,
+        file=file.read_bytes() if file.is_file() else None,
+    )
