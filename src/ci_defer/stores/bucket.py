@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import timezone
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import obstore
 from google.auth.exceptions import GoogleAuthError
@@ -23,11 +23,12 @@ from obstore.exceptions import (
     BaseError,
     NotFoundError,
     PreconditionError,
+    UnauthenticatedError,
 )
 
 from ci_defer.errors import CiDeferError, ConfigurationError
 from ci_defer.stores.objects import Content, Entry, Missing
-from ci_defer.stores.services import SERVICES
+from ci_defer.stores.services import NO_FEDERATION, SERVICES
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -52,9 +53,20 @@ WRONG_REGION = frozenset(
     }
 )
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
-# Where a machine of a cloud asks for credentials of its own when nobody gave it any.
-METADATA_SERVICES = ("169.254.169.254", "metadata.google.internal", "metadata/identity")
-HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_FOUND, HTTP_NOT_IMPLEMENTED = 401, 403, 404, 501
+# Where a machine of a cloud is asked for credentials of its own when there are no others; and what
+# the Azure CLI without a session, and a token of GitHub that Google refuses, look like.
+NO_CREDENTIALS = (
+    *("169.254.169.254", "metadata.google.internal", "metadata/identity", "169.254.170.2"),
+    *("get-access-token", NO_FEDERATION),
+)
+# In the order in which they are looked for.
+TRANSPORT = {
+    "dns error": "the name of its server cannot be resolved",
+    "ConnectionRefused": "its server refuses the connection",
+    "TimedOut": "no answer came in time",
+    "ConnectionReset": "the connection was reset",
+}
+HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_IMPLEMENTED = 401, 403, 501
 
 
 class BucketError(CiDeferError):
@@ -104,7 +116,8 @@ class Bucket:
                 data = bytes(found.bytes())
             else:
                 data = bytes(next(iter(found.stream(min_chunk_size=limit + 1))))[: limit + 1]
-        return Content(data, json.dumps([found.meta["e_tag"], found.meta["version"]]))
+        version = {key: found.meta[key] for key in ("e_tag", "version") if found.meta[key]}
+        return Content(data, json.dumps(version))
 
     def chunks(self, name: str) -> Iterator[bytes]:
         with self._explained("read", name):
@@ -140,17 +153,19 @@ class Bucket:
                 )
 
     def replace(self, name: str, data: bytes, old: Content | None) -> bool:
+        mode: Literal["create"] | UpdateVersion = "create"
+        if old is not None:
+            mode = json.loads(old.version)
         with self._explained("write", name):
             try:
-                if old is None:
-                    obstore.put(self._store, name, data, mode="create")
-                else:
-                    e_tag, version = json.loads(old.version)
-                    known: UpdateVersion = {"e_tag": e_tag, "version": version}
-                    obstore.put(self._store, name, data, mode=known)
+                obstore.put(self._store, name, data, mode=mode)
             except (AlreadyExistsError, PreconditionError):
-                return False
+                # It may be our own write that is there: the first answer was lost, and the
+                # request was sent again.
+                return self._holds(name, data)
             except BaseError as error:
+                if self._holds(name, data):
+                    return True
                 # A server that speaks like S3 and has no conditional writes.
                 if _code(error) != "NotImplemented" and _status(error) != HTTP_NOT_IMPLEMENTED:
                     raise
@@ -164,6 +179,12 @@ class Bucket:
                 with suppress(FileNotFoundError):
                     obstore.delete(self._store, name)
 
+    def _holds(self, name: str, data: bytes) -> bool:
+        try:
+            return self.read(name, len(data)).data == data
+        except Missing:
+            return False
+
     @contextmanager
     def _explained(self, doing: str, name: str = "") -> Iterator[None]:
         """Turn an error of obstore into one for people."""
@@ -171,46 +192,57 @@ class Bucket:
         try:
             yield
         except (NotFoundError, FileNotFoundError) as error:
-            if _code(error) not in NO_BUCKET and name:
+            if doing == "read" and _code(error) not in NO_BUCKET:
                 raise Missing(name) from None
             raise self._explain(error, doing, what) from None
         except BaseError as error:
             raise self._explain(error, doing, what) from None
 
     def _explain(self, error: Exception, doing: str, what: str) -> CiDeferError:
+        service, text = self._service, str(error)
         status, code = _status(error), _code(error)
-        said = " ".join(filter(None, (str(status or ""), code)))
-        service = self._service.name
-        if code in NO_BUCKET or (status == HTTP_NOT_FOUND and not code):
-            return ConfigurationError(
-                f"There is no bucket {self._bucket} that {service} knows ({said}).",
+        said = " ".join(filter(None, (str(status or ""), code))) or "no reason"
+        region = REGION.search(text)
+        # The first that holds. All of them are for the user to mend.
+        cases = (
+            (
+                code in NO_BUCKET,
+                f"There is no bucket {self._bucket} that {service.name} knows ({said}).",
                 "Create it, or correct the setting state.",
-            )
-        if any(place in str(error) for place in METADATA_SERVICES):
-            return ConfigurationError(
-                f"There are no credentials for {what}: the environment holds none, and this "
-                "machine has none of its own.",
-                self._service.login,
-            )
-        if code in WRONG_REGION or "redirect without LOCATION" in str(error):
-            region = REGION.search(str(error))
-            where = f"It is in {region[1]}." if region else "It is in another region."
-            return ConfigurationError(
-                f"{service} does not find {what} in this region ({said}). {where}",
+            ),
+            (
+                any(sign in text for sign in NO_CREDENTIALS),
+                f"There are no credentials for {what} that work: the environment holds none, and "
+                "this machine has none of its own.",
+                service.login,
+            ),
+            (
+                code in WRONG_REGION or "redirect without LOCATION" in text,
+                f"{service.name} does not find {what} in this region. "
+                f"It is in {region[1] if region else 'another one'}.",
                 "Set AWS_REGION to the region of the bucket.",
-            )
-        if code in EXPIRED:
-            return ConfigurationError(
+            ),
+            (
+                code in EXPIRED,
                 f"The credentials for {what} have expired ({said}).",
-                f"{self._service.login} Do it closer to this step, or ask for a longer session.",
-            )
-        if status in (HTTP_UNAUTHORIZED, HTTP_FORBIDDEN):
-            return ConfigurationError(
-                f"{service} does not allow to {doing} {what} ({said}).",
-                f"{self._service.rights} {self._service.login}",
-            )
+                f"{service.login} Do it closer to this step, or ask for a longer session.",
+            ),
+            (
+                status == HTTP_UNAUTHORIZED or isinstance(error, UnauthenticatedError),
+                f"{service.name} does not accept the credentials for {what} ({said}).",
+                service.login,
+            ),
+            (
+                status == HTTP_FORBIDDEN,
+                f"{service.name} does not allow to {doing} {what} ({said}).",
+                f"{service.rights} {service.login}",
+            ),
+        )
+        for holds, message, hint in cases:
+            if holds:
+                return ConfigurationError(message, hint)
         return BucketError(
-            f"{service} cannot {doing} {what}: {said or _first_line(error)}",
+            f"{service.name} cannot {doing} {what}: {said if status else _transport(text)}.",
             "What the store held before is untouched. Run the job again.",
         )
 
@@ -236,7 +268,15 @@ def _code(error: Exception) -> str:
     return match[1] if match else ""
 
 
+def _transport(text: str) -> str:
+    """Why no answer came, from what obstore says of its own client."""
+    for sign, reason in TRANSPORT.items():
+        if sign in text:
+            return reason
+    return "the connection broke"
+
+
 def _first_line(error: Exception) -> str:
-    """What went wrong, without the parts that may hold what a request was signed with."""
-    line = str(error).partition("\n")[0]
-    return re.sub(r"\?\S*", "?…", line)[:300]
+    """What obstore says of the configuration, in one line."""
+    line = str(error).partition("\n")[0].removeprefix("Generic ")
+    return line[:300]

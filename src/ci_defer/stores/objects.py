@@ -65,7 +65,7 @@ class Objects(Protocol):
         ...
 
     def replace(self, name: str, data: bytes, old: Content | None) -> bool:
-        """Write a small object if it is still `old` (None: not there); say whether it was.
+        """Write a small object if it is still `old` (None: not there); say whether it holds `data`.
 
         Where the place has no conditional writes, the last writer wins.
         """

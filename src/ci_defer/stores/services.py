@@ -17,8 +17,8 @@ from datetime import timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from google.auth import load_credentials_from_file
 from google.auth.exceptions import GoogleAuthError
+from google.auth.identity_pool import Credentials
 from google.auth.transport.requests import Request
 from obstore.store import AzureStore, GCSStore, S3Store
 
@@ -96,7 +96,8 @@ class _Federated:
     """Credentials of workload identity federation (OIDC), which obstore does not know by itself."""
 
     def __init__(self, file: str) -> None:
-        self._credentials, _ = load_credentials_from_file(  # type: ignore[no-untyped-call] # theirs
+        # The general loader would also ask Google for the project, which nobody needs here.
+        self._credentials = Credentials.from_file(  # type: ignore[no-untyped-call] # theirs
             file, scopes=["https://www.googleapis.com/auth/devstorage.read_write"]
         )
 
