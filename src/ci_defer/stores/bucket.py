@@ -212,14 +212,18 @@ class Bucket:
             ),
             (
                 any(sign in text for sign in NO_CREDENTIALS),
-                f"There are no credentials for {what} that work: the environment holds none, and "
-                "this machine has none of its own.",
+                (
+                    f"There are no credentials for {what} that work: the environment holds none, "
+                    "and this machine has none of its own."
+                ),
                 service.login,
             ),
             (
                 code in WRONG_REGION or "redirect without LOCATION" in text,
-                f"{service.name} does not find {what} in this region. "
-                f"It is in {region[1] if region else 'another one'}.",
+                (
+                    f"{service.name} does not find {what} in this region. "
+                    f"It is in {region[1] if region else 'another one'}."
+                ),
                 "Set AWS_REGION to the region of the bucket.",
             ),
             (

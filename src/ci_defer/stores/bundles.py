@@ -100,15 +100,18 @@ class BundleStore:
     def commits(self, sought: str = "") -> Iterator[str]:
         """The commits whose state.json exists: `sought` is asked for before the rest is listed."""
         folders = self._targets()
+        seen = set()
         for folder in folders:
-            if sought and self._is_whole(f"{folder}/{sought}"):
-                self._folders.setdefault(sought, f"{folder}/{sought}")
+            if sought and sought not in seen and self._is_whole(f"{folder}/{sought}"):
+                seen.add(sought)
+                self._folders[sought] = f"{folder}/{sought}"
                 yield sought
         for folder in folders:
             for entry in self._objects.entries(folder):
                 commit, _, name = entry.name.removeprefix(f"{folder}/").partition("/")
-                if name == STATE and COMMIT.fullmatch(commit):
-                    self._folders.setdefault(commit, f"{folder}/{commit}")
+                if name == STATE and COMMIT.fullmatch(commit) and commit not in seen:
+                    seen.add(commit)
+                    self._folders[commit] = f"{folder}/{commit}"
                     yield commit
 
     def absence(self, commit: str) -> str:
