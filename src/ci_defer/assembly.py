@@ -20,6 +20,7 @@ from ci_defer.manifest import COMMIT_IN_MANIFEST, Manifest, RunResults
 from ci_defer.report import (
     BAD,
     TESTS,
+    Change,
     Command,
     Deferred,
     Exposure,
@@ -28,11 +29,14 @@ from ci_defer.report import (
     Outcome,
     PassedOver,
     Problem,
+    Reason,
+    ReasonKind,
     Removed,
     Report,
     State,
     worst_first,
 )
+from ci_defer.selection import Explained, default_of_compares_unrendered
 from ci_defer.state import FoundState
 from ci_defer.wording import NO_PRODUCTION_TARGET
 
@@ -67,6 +71,8 @@ class Facts:
     found: FoundState | None
     passed_over: Sequence[PassedOver]
     manifest: Manifest | None
+    # dbt's flag state_modified_compare_more_unrendered_values, None when this run did not say.
+    compares_unrendered: bool | None
     planned: Sequence[str]
     invocations: Sequence[Invocation]
     production_target: str | None
@@ -166,8 +172,7 @@ def _related(
     manifest = facts.manifest
     if manifest is None:
         return nodes
-    compared = facts.found.compared.manifest if facts.found else None
-    changes = impact.changes(facts.planned, manifest, compared)
+    reasons = _reasons(manifest, facts)
     visible = _visible(nodes, deferrals)
     with_code = [node.unique_id for node in nodes if node.outcome in BAD][:MAX_NODES_WITH_CODE]
     lines = _lines(worst_first(nodes)[:MAX_LOCATED], manifest, facts.read_text)
@@ -181,13 +186,35 @@ def _related(
         related.append(
             replace(
                 report,
-                change=changes.get(report.unique_id),
+                reasons=reasons.get(report.unique_id, []),
+                change=_change_of(reasons.get(report.unique_id, [])),
                 parents=impact.visible_parents(node, manifest, visible),
                 line=lines.get(report.unique_id),
                 compiled_code=findings.cut(code.strip(), MAX_CODE),
             )
         )
     return related
+
+
+def _reasons(manifest: Manifest, facts: Facts) -> dict[str, list[Reason]]:
+    """Why each planned node was selected; nothing when there was nothing to compare with."""
+    if facts.found is None:
+        return {}
+    unrendered = facts.compares_unrendered
+    if unrendered is None:
+        unrendered = default_of_compares_unrendered(manifest.metadata.dbt_version)
+    explained = Explained(manifest, facts.found.compared.manifest, compares_unrendered=unrendered)
+    return {unique_id: explained.reasons(unique_id) for unique_id in facts.planned}
+
+
+def _change_of(reasons: Sequence[Reason]) -> Change | None:
+    """The reasons in one word."""
+    kinds = {reason.kind for reason in reasons}
+    if ReasonKind.NEW in kinds:
+        return Change.NEW
+    if ReasonKind.DOWNSTREAM in kinds:
+        return Change.DOWNSTREAM
+    return Change.MODIFIED if kinds - {ReasonKind.CHOSEN} else None
 
 
 def _exposures(

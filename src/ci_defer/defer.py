@@ -32,7 +32,7 @@ from ci_defer.errors import (
 from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.log import Log
-from ci_defer.manifest import Manifest, read_manifest, read_run_results
+from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
 from ci_defer.packages import install_packages
 from ci_defer.project import Project
 from ci_defer.reparse import EngineFor, reparse
@@ -111,6 +111,7 @@ class _Run:
     notes: list[str] = field(default_factory=list)
     found: FoundState | None = None
     manifest: Manifest | None = None
+    results: RunResults | None = None
     planned: tuple[str, ...] = ()
 
     def against(self, source: Store | Latest, directory: Path) -> Report:
@@ -226,18 +227,17 @@ class _Run:
         built = self.engine.build(selection)
         self.invocations.append(built)
         target_path = self.project.target_path
-        results = None
         # A dbt that was killed may have died while it was writing them.
         with contextlib.suppress(InvalidBundle) if built.interrupted else contextlib.nullcontext():
             if (target_path / RUN_RESULTS).is_file():
-                results = read_run_results(target_path / RUN_RESULTS)
+                self.results = read_run_results(target_path / RUN_RESULTS)
             if (target_path / MANIFEST).is_file():
                 # dbt writes it again, with the compiled SQL.
                 self.manifest = read_manifest(target_path / MANIFEST)
-        if results is None and not built.interrupted:
+        if self.results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
-        nodes = node_reports(self.facts(), results, finished=finished)
+        nodes = node_reports(self.facts(), self.results, finished=finished)
         counts = findings.count(nodes)
         if built.interrupted:
             return self.report(Outcome.CANCELLED, CANCELLED, nodes, finished=finished)
@@ -287,6 +287,11 @@ class _Run:
             found=self.found,
             passed_over=self.passed_over,
             manifest=self.manifest,
+            compares_unrendered=(
+                self.results.args.state_modified_compare_more_unrendered_values
+                if self.results
+                else None
+            ),
             planned=self.planned,
             invocations=self.invocations,
             production_target=self.settings.production_target,

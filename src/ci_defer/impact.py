@@ -1,4 +1,4 @@
-"""What a change reaches: what is new or modified, what reads what, which exposures are downstream.
+"""What a change reaches: what reads what, which exposures are downstream, what is gone.
 
 Pure functions over the manifests of the pull request and of production. Nothing here decides what
 is built: dbt has done that.
@@ -6,38 +6,15 @@ is built: dbt has done that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from ci_defer.manifest import FileHash, Manifest, Node
-from ci_defer.report import Change, Exposure, Removed
+from ci_defer.manifest import Manifest, Node
+from ci_defer.report import Exposure, Removed
 
 # What a person means by "reads it": tests go with what they test.
 READERS = frozenset(
     {"model", "snapshot", "seed", "exposure", "metric", "semantic_model", "saved_query"}
 )
-
-
-def changes(
-    planned: Sequence[str], manifest: Manifest, compared: Manifest | None
-) -> dict[str, Change]:
-    """How each planned node stands to the compared state; nothing when there is none.
-
-    A node is modified when its file is, or when nothing above it was planned, so that it cannot be
-    downstream of a change. Any other one may be both: dbt does not tell.
-    """
-    if compared is None:
-        return {}
-    wanted = set(planned)
-    found = {}
-    for unique_id in planned:
-        node, before = manifest.find(unique_id), compared.find(unique_id)
-        if before is None:
-            found[unique_id] = Change.NEW
-        elif node is None or _differs(node, before) or not wanted.intersection(parents(node)):
-            found[unique_id] = Change.MODIFIED
-        else:
-            found[unique_id] = Change.DOWNSTREAM
-    return found
 
 
 def parents(node: Node) -> list[str]:
@@ -117,17 +94,6 @@ def removed(manifest: Manifest, production: Manifest) -> list[Removed]:
         )
         for node in gone
     ]
-
-
-def _differs(node: Node, before: Node) -> bool:
-    """Whether the file is another one. A checksum without a digest says nothing."""
-    return _digest(node) != _digest(before)
-
-
-def _digest(node: Node) -> str:
-    if isinstance(node.checksum, FileHash):
-        return node.checksum.checksum
-    return node.checksum or ""
 
 
 def _children(nodes: Iterable[Node]) -> Mapping[str, list[str]]:

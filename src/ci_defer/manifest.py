@@ -11,7 +11,7 @@ https://schemas.getdbt.com/dbt/run-results/v6.json
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,12 +51,39 @@ class NodeConfig(Record, frozen=True, gc=False):
     """`config` of a node."""
 
     materialized: str | None = None
+    persist_docs: Any = None
+
+
+class SemanticConfig(NodeConfig, frozen=True, gc=False):
+    """`config` of a semantic model or saved query."""
+
+    enabled: bool | None = None
+    group: str | None = None
+    meta: Any = None
+    export_as: str | None = None
+    schema: str | None = None
+    cache: Any = None
 
 
 class DependsOn(Record, frozen=True, gc=False):
-    """`depends_on` of a node: unique ids."""
+    """`depends_on` of a node: unique ids. dbt writes null for a macro that does not exist."""
 
     nodes: list[str] = []
+    macros: list[str | None] = []
+
+
+class Column(Record, frozen=True, gc=False):
+    """One of `columns`: what is declared of it, not what the database has."""
+
+    description: str | None = None
+    data_type: str | None = None
+
+
+class Contract(Record, frozen=True, gc=False):
+    """`contract` of a model. The checksum is of columns, types and constraints."""
+
+    enforced: bool = False
+    checksum: str | None = None
 
 
 class FileHash(Record, frozen=True, gc=False):
@@ -81,7 +108,10 @@ class Owner(Record, frozen=True, gc=False):
 
 
 class Node(Record, frozen=True, gc=False):
-    """Anything with a unique id: node, source, exposure, metric, semantic model and so on."""
+    """Anything with a unique id: node, source, exposure, metric, semantic model and so on.
+
+    `unrendered_config` has what was written, before Jinja: dbt compares that.
+    """
 
     unique_id: str
     name: str
@@ -94,12 +124,91 @@ class Node(Record, frozen=True, gc=False):
     compiled_code: str | None = None
     compiled_path: str | None = None
     config: NodeConfig = NodeConfig()
+    unrendered_config: dict[str, Any] = {}
     depends_on: DependsOn = DependsOn()
+    fqn: list[str] = []
+    description: str | None = None
+    columns: dict[str, Column] = {}
+    contract: Contract = Contract()
+    access: str | None = None
+    latest_version: Any = None
+    deprecation_date: Any = None
     test_metadata: TestMetadata | None = None
     column_name: str | None = None
     attached_node: str | None = None
+
+
+class Source(Node, frozen=True, gc=False):
+    """A table of a source."""
+
+    database: str | None = None
+    schema: str | None = None
+    unrendered_database: str | None = None
+    unrendered_schema: str | None = None
+    identifier: str | None = None
+    quoting: Any = None
+    freshness: Any = None
+    loaded_at_field: str | None = None
+    external: Any = None
+
+
+class Exposure(Node, frozen=True, gc=False):
+    """Who uses the data outside of dbt."""
+
     type: str | None = None
     owner: Owner | None = None
+    maturity: str | None = None
+    url: str | None = None
+    label: str | None = None
+
+
+class Metric(Node, frozen=True, gc=False):
+    """A metric of the semantic layer."""
+
+    type: str | None = None
+    label: str | None = None
+
+
+class SemanticModel(Node, frozen=True, gc=False):
+    """A semantic model. dbt compares all of its config, rendered."""
+
+    config: SemanticConfig = SemanticConfig()
+    model: str | None = None
+    defaults: Any = None
+    entities: Any = None
+    dimensions: Any = None
+    measures: Any = None
+    primary_entity: str | None = None
+    group: str | None = None
+
+
+class SavedQuery(Node, frozen=True, gc=False):
+    """A saved query. dbt compares all of its config, rendered."""
+
+    config: SemanticConfig = SemanticConfig()
+    query_params: Any = None
+    exports: Any = None
+    label: str | None = None
+    group: str | None = None
+    tags: Any = None
+
+
+class Function(Node, frozen=True, gc=False):
+    """A user-defined function."""
+
+    arguments: Any = None
+    returns: Any = None
+
+
+class Macro(Record, frozen=True, gc=False):
+    """A macro or a generic test."""
+
+    unique_id: str
+    name: str = ""
+    package_name: str = ""
+    original_file_path: str = ""
+    macro_sql: str = ""
+    depends_on: DependsOn = DependsOn()
 
 
 class Manifest(Record, frozen=True, gc=False):
@@ -107,12 +216,14 @@ class Manifest(Record, frozen=True, gc=False):
 
     metadata: Metadata
     nodes: dict[str, Node] = {}
-    sources: dict[str, Node] = {}
-    exposures: dict[str, Node] = {}
-    metrics: dict[str, Node] = {}
-    semantic_models: dict[str, Node] = {}
-    saved_queries: dict[str, Node] = {}
+    sources: dict[str, Source] = {}
+    exposures: dict[str, Exposure] = {}
+    metrics: dict[str, Metric] = {}
+    semantic_models: dict[str, SemanticModel] = {}
+    saved_queries: dict[str, SavedQuery] = {}
     unit_tests: dict[str, Node] = {}
+    functions: dict[str, Function] = {}
+    macros: dict[str, Macro] = {}
     disabled: dict[str, Any] | None = None
 
     def find(self, unique_id: str) -> Node | None:
@@ -127,7 +238,7 @@ class Manifest(Record, frozen=True, gc=False):
         for group in self._groups():
             yield from group.values()
 
-    def _groups(self) -> tuple[dict[str, Node], ...]:
+    def _groups(self) -> tuple[Mapping[str, Node], ...]:
         return (
             self.nodes,
             self.sources,
@@ -136,6 +247,7 @@ class Manifest(Record, frozen=True, gc=False):
             self.semantic_models,
             self.saved_queries,
             self.unit_tests,
+            self.functions,
         )
 
 

@@ -314,14 +314,14 @@ def _row(node: NodeReport, notes: dict[str, tuple[int, int]], *, has_reasons: bo
 
 def _why(node: NodeReport, notes: dict[str, tuple[int, int]]) -> str:
     """Why a node was selected: in words, or as the number of a note above the table."""
-    if node.reason in notes:
-        return f"({notes[node.reason][0]})"
-    return text(node.reason) if node.reason else (node.change.value if node.change else "")
+    if node.why in notes:
+        return f"({notes[node.why][0]})"
+    return text(node.why, MAX_SENTENCE) if node.why else (node.change.value if node.change else "")
 
 
 def _common_reasons(nodes: Iterable[NodeReport]) -> dict[str, tuple[int, int]]:
     """Reasons of many nodes: the number of their note, and how many nodes."""
-    counted = Counter(node.reason for node in nodes if node.reason)
+    counted = Counter(node.why for node in nodes if node.why)
     most = counted.most_common(MAX_REASONS)
     common = [(reason, count) for reason, count in most if count > MAX_REPEATED]
     return {reason: (index, count) for index, (reason, count) in enumerate(common, 1)}

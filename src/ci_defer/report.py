@@ -53,6 +53,28 @@ class Change(str, Enum):
     DOWNSTREAM = "downstream"
 
 
+class ReasonKind(str, Enum):
+    """What a reason is of: dbt's sub-selector of `state:modified` where there is one.
+
+    `new`, `body`, `configs`, `relation`, `contract`, `persisted_descriptions` and `macros` are
+    dbt's words. dbt has none for a moved file, for access, version and deprecation, and for what
+    sources, exposures, metrics, semantic models and saved queries have of their own.
+    """
+
+    NEW = "new"
+    BODY = "body"
+    CONFIGS = "configs"
+    RELATION = "relation"
+    CONTRACT = "contract"
+    DESCRIPTIONS = "persisted_descriptions"
+    MACROS = "macros"
+    MOVED = "moved"
+    ACCESS = "access"
+    PROPERTY = "property"
+    DOWNSTREAM = "downstream"
+    CHOSEN = "chosen"
+
+
 BAD = frozenset({NodeOutcome.FAILED, NodeOutcome.ERRORED})
 TESTS = frozenset({"test", "unit_test"})
 
@@ -74,6 +96,13 @@ class Problem(Part, frozen=True, kw_only=True):
     exit_code: int = ExitCode.SERVICE
 
 
+class Reason(Part, frozen=True, kw_only=True):
+    """One reason why a node was selected."""
+
+    kind: ReasonKind
+    text: Annotated[str, Meta(description="in words, with old and new values cut when long")]
+
+
 class NodeReport(Part, frozen=True, kw_only=True):
     """One node that dbt selected or ran, and every hook that ran."""
 
@@ -90,7 +119,7 @@ class NodeReport(Part, frozen=True, kw_only=True):
     change: Annotated[
         Change | None, Meta(description="null when there was nothing to compare with")
     ] = None
-    reason: Annotated[str, Meta(description="why it was selected, in words")] = ""
+    reasons: Annotated[list[Reason], Meta(description="why it was selected")] = []
     parents: Annotated[
         list[str], Meta(description="unique ids of what it reads and this report speaks of")
     ] = []
@@ -101,6 +130,11 @@ class NodeReport(Part, frozen=True, kw_only=True):
     failures: Annotated[Number | None, Meta(description="rows that a test found")] = None
     compiled_path: Annotated[str, Meta(description="from the project directory")] = ""
     compiled_code: Annotated[str, Meta(description="the SQL of a failed node, cut when huge")] = ""
+
+    @property
+    def why(self) -> str:
+        """Why it was selected, in words; empty when there was nothing to compare with."""
+        return "; ".join(reason.text for reason in self.reasons)
 
 
 class Cause(Part, frozen=True, kw_only=True):
