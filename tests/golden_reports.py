@@ -24,6 +24,8 @@ from ci_defer.report import (
     Outcome,
     PassedOver,
     Problem,
+    Reason,
+    ReasonKind,
     Removed,
     Report,
     State,
@@ -78,8 +80,19 @@ PARENTS = {
 FOLDERS = {"stg": "staging", "int": "intermediate", "fct": "marts", "dim": "marts"}
 
 
-def model(name: str, outcome: NodeOutcome = NodeOutcome.BUILT, **more: Any) -> NodeReport:
+KINDS = {
+    Change.NEW: ReasonKind.NEW,
+    Change.MODIFIED: ReasonKind.BODY,
+    Change.DOWNSTREAM: ReasonKind.DOWNSTREAM,
+}
+
+
+def model(
+    name: str, outcome: NodeOutcome = NodeOutcome.BUILT, *, reason: str = "", **more: Any
+) -> NodeReport:
     """A model, with the words of dbt for its outcome."""
+    if reason:
+        more["reasons"] = [Reason(kind=KINDS[more["change"]], text=reason)]
     path = f"models/{FOLDERS.get(name[:3], 'marts')}/{name}.sql"
     words = {
         NodeOutcome.BUILT: "success",

@@ -280,7 +280,7 @@ PURE = {
         "locations",
         "log",
     ),
-    *("manifest", "markdown", "outputs", "page", "project", "report"),
+    *("manifest", "markdown", "outputs", "page", "project", "report", "selection"),
     *("stores.compression", "stores.objects", "stores.pointer"),
     *("text", "wording"),
 }

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from ci_defer.impact import changes, downstream, exposures, removed, visible_parents
+from ci_defer.impact import downstream, exposures, removed, visible_parents
 from ci_defer.manifest import Manifest
-from ci_defer.report import Change, Exposure, Removed
+from ci_defer.report import Exposure, Removed
 from tests.samples import manifest, node
 
 A, B, C, D = (f"model.shop.{name}" for name in "abcd")
@@ -38,65 +38,6 @@ def ephemeral(unique_id: str, *parents: str) -> dict[str, Any]:
 def exposure(unique_id: str, *parents: str, **more: Any) -> dict[str, Any]:
     made = refers(unique_id, *parents, original_file_path="models/exposures.yml", **more)
     return {unique_id: made}
-
-
-# Changes ----------------------------------------------------------------------------------------
-
-
-def test_changes__of_new_modified_and_downstream_nodes() -> None:
-    ours = read(refers(A, checksum="other"), refers(B, A), refers(C, B), refers(D))
-    theirs = read(refers(A), refers(B, A), refers(C, B))
-    assert changes([A, B, C, D], ours, theirs) == {
-        A: Change.MODIFIED,
-        B: Change.DOWNSTREAM,
-        C: Change.DOWNSTREAM,
-        D: Change.NEW,
-    }
-
-
-def test_changes__a_node_with_nothing_planned_above_it_is_modified() -> None:
-    # By its configuration, its description or a macro: dbt selected it, and not for its parents.
-    project = read(refers(A), refers(B, A), refers(C, B))
-    assert changes([B, C], project, project) == {B: Change.MODIFIED, C: Change.DOWNSTREAM}
-
-
-def test_changes__a_node_that_differs_below_another_one_is_modified() -> None:
-    ours = read(refers(A, checksum="other"), refers(B, A, checksum="other"))
-    theirs = read(refers(A), refers(B, A))
-    assert changes([A, B], ours, theirs) == dict.fromkeys((A, B), Change.MODIFIED)
-
-
-def test_changes__without_a_state_there_are_none() -> None:
-    assert changes([A], read(refers(A)), None) == {}
-
-
-@pytest.mark.parametrize(
-    ("ours", "theirs", "expected"),
-    [
-        ({"checksum": "abc"}, {"checksum": "abc"}, Change.DOWNSTREAM),
-        ("abc", "abc", Change.DOWNSTREAM),
-        (None, None, Change.DOWNSTREAM),
-        ("", None, Change.DOWNSTREAM),
-        ({"name": "path", "checksum": "b"}, {"name": "path", "checksum": "a"}, Change.MODIFIED),
-        ("abc", "abd", Change.MODIFIED),
-    ],
-)
-def test_changes__of_every_shape_of_checksum(ours: Any, theirs: Any, expected: Change) -> None:
-    above = refers(A, checksum="other")
-    made = read(above, {**refers(B, A), "checksum": ours})
-    before = read(refers(A), {**refers(B, A), "checksum": theirs})
-    assert changes([A, B], made, before)[B] is expected
-
-
-def test_changes__a_test_is_downstream_of_the_model_that_it_is_attached_to() -> None:
-    project = read(refers(A), refers(TEST, attached_node=A))
-    assert changes([A, TEST], project, project)[TEST] is Change.DOWNSTREAM
-
-
-def test_changes__of_what_is_no_node_are_found_too() -> None:
-    source = "source.shop.raw.orders"
-    ours = read(sources={source: refers(source)}, exposures=exposure(REVENUE, A))
-    assert changes([source, REVENUE], ours, read()) == dict.fromkeys((source, REVENUE), Change.NEW)
 
 
 # Parents ----------------------------------------------------------------------------------------

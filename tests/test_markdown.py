@@ -37,6 +37,8 @@ from ci_defer.report import (
     Outcome,
     PassedOver,
     Problem,
+    Reason,
+    ReasonKind,
     Removed,
     Report,
     State,
@@ -70,7 +72,11 @@ STATE = State(
 PUBLISHED = "published 2 hours ago (2026-01-02 10:00 UTC)"
 
 
-def node(name: str, outcome: NodeOutcome = NodeOutcome.BUILT, **more: Any) -> NodeReport:
+def node(
+    name: str, outcome: NodeOutcome = NodeOutcome.BUILT, *, reason: str = "", **more: Any
+) -> NodeReport:
+    if reason:
+        more["reasons"] = [Reason(kind=ReasonKind.CONFIGS, text=reason)]
     basic = {"unique_id": f"model.shop.{name}", "resource_type": "model", "materialized": "table"}
     return NodeReport(**{**basic, "name": name, "status": "said", **more}, outcome=outcome)
 
