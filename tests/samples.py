@@ -263,7 +263,8 @@ class Log:
 
     @contextlib.contextmanager
     def progress(self, doing: str, total: int) -> Iterator[Callable[[int], None]]:
-        self.moved[doing] = moved = []
+        moved: list[int] = []
+        self.moved[doing] = moved
         yield moved.append
         assert sum(moved) == total
 

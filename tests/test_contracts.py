@@ -212,13 +212,17 @@ COMMANDS = {name: command for name, command in cli.commands.items() if name != "
 def test_modes__of_the_action_are_commands() -> None:
     assert set(cli.commands) == {
         *("auto", "onboard", "defer", "comment", "cleanup"),
-        *("demo", "prune"),
+        *("demo", "explain", "prune"),
     }
 
 
 def settings_options(command: str) -> list[click.Parameter]:
     """The options of a command, without those that it has for itself."""
-    own = {"onboard": {*FILE_PARAMETERS.values()}, "prune": {"keep", "older_than", "dry_run"}}
+    own = {
+        "onboard": {*FILE_PARAMETERS.values()},
+        "prune": {"keep", "older_than", "dry_run"},
+        "explain": {"node", "path"},
+    }
     others = own.get(command, set())
     return [option for option in cli.commands[command].params if option.name not in others]
 
@@ -240,7 +244,7 @@ def test_commands__take_the_settings_of_their_mode() -> None:
         return {str(option.name) for option in settings_options(command)}
 
     assert taken("auto") == {field.name for field in FIELDS.values()}
-    for mode in ("onboard", "defer", "prune"):
+    for mode in ("onboard", "defer", "prune", "explain"):
         fields = FIELDS.values()
         assert taken(mode) == {field.name for field in fields if mode in field.metadata["modes"]}
 
@@ -273,6 +277,7 @@ PURE = {
         "dbt.output",
         "errors",
         "event",
+        "explain",
         "findings",
         "gfm",
         "impact",

@@ -22,6 +22,8 @@ from ci_defer.defer import defer as run_defer
 from ci_defer.demo import demo as run_demo
 from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
 from ci_defer.event import Event, mode_of, read_finished_run
+from ci_defer.explain import explain as explain_node
+from ci_defer.explain import read_report
 from ci_defer.manifest import COMMIT_IN_MANIFEST, COMMIT_VARIABLE, read_manifest
 from ci_defer.onboard import onboard as run_onboard
 from ci_defer.outputs import (
@@ -59,6 +61,7 @@ from ci_defer.wiring import (
 from ci_defer.wording import days, number
 
 REPORT_FOLDER = "ci-defer"
+REPORT_FILE = "report.json"
 
 
 # The options of the registry's own client, whose command its users have at hand.
@@ -148,6 +151,23 @@ def comment(session: Session, /, **values: Any) -> None:
 def cleanup() -> None:
     """Drop what a closed pull request has built (not available yet)."""
     raise NotAvailableYet("mode: cleanup")
+
+
+@cli.command()
+@options("explain")
+@click.argument("node")
+@click.option(
+    "--report",
+    "path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The report.json to read. Empty: that of the last run of this project.",
+)
+@click.pass_obj
+def explain(session: Session, /, *, node: str, path: Path | None, **values: Any) -> None:
+    """Say why NODE was selected in the last run: a name, a unique id or the path of a file."""
+    settings = _settings(values)
+    path = path or project_of(session, settings).target_path / REPORT_FOLDER / REPORT_FILE
+    session.runner.info(explain_node(read_report(path), node))
 
 
 @cli.command()
@@ -393,7 +413,7 @@ def _comment(session: Session, settings: Settings, event: Event) -> None:
 
 def _write_report(made: report.Report, summary: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "report.json"
+    path = folder / REPORT_FILE
     path.write_bytes(report.encode(made))
     (folder / "summary.md").write_text(summary, encoding="utf-8")
     return path

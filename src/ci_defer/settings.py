@@ -29,6 +29,7 @@ ONBOARD, DEFER = frozenset({"onboard"}), frozenset({"defer"})
 BOTH = ONBOARD | DEFER
 COMMENT = frozenset({"comment"})
 PRUNE = frozenset({"prune"})
+EXPLAIN = frozenset({"explain"})
 
 # `project` becomes the name of a folder and of an artifact.
 AGE = re.compile(r"(\d{1,9})\s*([hdw]?)")
@@ -107,7 +108,7 @@ class Settings:
     project_dir: Path = _setting(
         Path(),
         "Folder of the dbt project, from the top of the repository.",
-        modes=BOTH | PRUNE,
+        modes=BOTH | PRUNE | EXPLAIN,
         type=click.Path(path_type=Path),
     )
     profiles_dir: Path | None = _setting(

@@ -1,6 +1,6 @@
 """The report as plain text: the last thing in the log, and what the terminal shows.
 
-Pure. Made for a width of 100 columns and for a reader who has scrolled past dbt's own output.
+Pure. Made for a reader who has scrolled past dbt's own output.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from ci_defer.wording import duration, number
 MAX_NODES = 60
 MAX_CAUSES = 10
 NAME_WIDTH = 58
+WHY_WIDTH = 70
 
 MARKS = {
     NodeOutcome.FAILED: "FAIL",
@@ -75,17 +76,23 @@ def _nodes(nodes: list[NodeReport]) -> list[str]:
         if node.outcome is not NodeOutcome.PASSED
         and not (node.outcome is NodeOutcome.SKIPPED and node.resource_type in TESTS)
     ]
-    lines = [_node(node) for node in worst_first(shown)[:MAX_NODES]]
+    listed = worst_first(shown)[:MAX_NODES]
+    width = min(NAME_WIDTH, max((len(node.name) for node in listed), default=0))
+    lines = [_node(node, width) for node in listed]
     if len(shown) > MAX_NODES:
         lines.append(f"  and {len(shown) - MAX_NODES} more nodes, in the report")
     return [*lines, ""] if lines else []
 
 
-def _node(node: NodeReport) -> str:
+def _node(node: NodeReport, width: int) -> str:
     kind = node.materialized if node.resource_type == "model" else node.resource_type
-    name = node.name if len(node.name) <= NAME_WIDTH else f"{node.name[: NAME_WIDTH - 1]}…"
+    name, why = _cut(node.name, width), _cut(node.why, WHY_WIDTH)
     seconds = duration(node.seconds) if node.seconds else ""
-    return f"  {MARKS[node.outcome]:<6} {name:<{NAME_WIDTH}} {kind:<12} {seconds}".rstrip()
+    return f"  {MARKS[node.outcome]:<6} {name:<{width}} {kind:<12} {seconds:<8} {why}".rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 def _footer(report: Report) -> list[str]:

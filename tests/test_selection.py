@@ -1,0 +1,359 @@
+"""The rules of selection, one by one; tests/e2e/test_reasons.py holds them against dbt itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from ci_defer.manifest import Manifest
+from ci_defer.report import ReasonKind
+from ci_defer.selection import Explained, default_of_compares_unrendered
+from tests.samples import manifest, node
+
+A, B, C, D = (f"model.shop.{name}" for name in "abcd")
+SEED = "seed.shop.countries"
+TEST = "test.shop.not_null_a_id.1a2b"
+SOURCE = "source.shop.raw.orders"
+EXPOSURE = "exposure.shop.board"
+METRIC = "metric.shop.revenue"
+SEMANTIC_MODEL = "semantic_model.shop.orders"
+SAVED_QUERY = "saved_query.shop.weekly"
+UNIT_TEST = "unit_test.shop.a.adds_up"
+FUNCTION = "function.shop.area"
+
+GROUPS = {
+    "source": "sources",
+    "exposure": "exposures",
+    "metric": "metrics",
+    "semantic_model": "semantic_models",
+    "saved_query": "saved_queries",
+    "unit_test": "unit_tests",
+    "function": "functions",
+}
+
+
+def project(*nodes: Mapping[str, Any], macros: Mapping[str, Any] | None = None) -> Manifest:
+    """A manifest; a macro is `{name: (its SQL, the macros it calls)}`."""
+    document = manifest([item for item in nodes if item["resource_type"] not in GROUPS])
+    for item in nodes:
+        if group := GROUPS.get(item["resource_type"]):
+            document.setdefault(group, {})[item["unique_id"]] = item
+    document["macros"] = {
+        name: {
+            "unique_id": name,
+            "name": name,
+            "macro_sql": sql,
+            "depends_on": {"macros": list(calls)},
+        }
+        for name, (sql, *calls) in (macros or {}).items()
+    }
+    return msgspec.json.decode(json.dumps(document), type=Manifest)
+
+
+def reads(unique_id: str, *parents: str, macros: tuple[str, ...] = (), **more: Any) -> Any:
+    depends_on = {"nodes": list(parents), "macros": list(macros)}
+    return node(unique_id, **{"depends_on": depends_on, "raw_code": "select 1", **more})
+
+
+def reasons(
+    unique_id: str, ours: Manifest, theirs: Manifest, *, unrendered: bool = True
+) -> list[tuple[ReasonKind, str]]:
+    explained = Explained(ours, theirs, compares_unrendered=unrendered)
+    return [(reason.kind, reason.text) for reason in explained.reasons(unique_id)]
+
+
+def compared(unique_id: str, old: Any, new: Any, **more: Any) -> list[tuple[ReasonKind, str]]:
+    """The reasons of a node that had the fields `old` and has the fields `new`."""
+    return reasons(
+        unique_id, project(reads(unique_id, **new)), project(reads(unique_id, **old)), **more
+    )
+
+
+def configured(**values: Any) -> dict[str, Any]:
+    return {"unrendered_config": values}
+
+
+BODY, CONFIGS, RELATION = ReasonKind.BODY, ReasonKind.CONFIGS, ReasonKind.RELATION
+PROPERTY, ACCESS, CONTRACT = ReasonKind.PROPERTY, ReasonKind.ACCESS, ReasonKind.CONTRACT
+DESCRIPTIONS = ReasonKind.DESCRIPTIONS
+PERSISTED = {"config": {"persist_docs": {"relation": True, "columns": True}}}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"raw_code": "a"}, {"raw_code": "b"}, [(BODY, "its code changed")]),
+        (
+            configured(materialized="view"),
+            configured(materialized="table"),
+            [(CONFIGS, "config materialized: view → table")],
+        ),
+        (
+            configured(),
+            configured(grants={"select": ["x"]}),
+            [(CONFIGS, 'config grants: not set → {"select":["x"]}')],
+        ),
+        (configured(a=1, b=[2]), configured(b=[2], a=1), []),
+        (configured(enabled=None), configured(), [(CONFIGS, "config enabled: not set → not set")]),
+        (configured(tags=["a"], group="x"), configured(tags=["b"], group="y"), []),
+        (
+            configured(schema="a", alias="x"),
+            configured(schema="b", alias="y"),
+            [(RELATION, "schema: a → b"), (RELATION, "alias: x → y")],
+        ),
+        ({"description": "a"}, {"description": "b"}, []),
+        (
+            {**PERSISTED, "description": "a"},
+            {**PERSISTED, "description": "b"},
+            [(DESCRIPTIONS, "its description changed (persist_docs)")],
+        ),
+        (
+            {**PERSISTED, "columns": {"id": {"description": "a"}}},
+            {**PERSISTED, "columns": {"id": {"description": "b"}, "n": {"description": "c"}}},
+            [(DESCRIPTIONS, "the description of id, n changed (persist_docs)")],
+        ),
+        (
+            {"contract": {"enforced": False}},
+            {"contract": {"enforced": True, "checksum": "x"}},
+            [(CONTRACT, "its contract is enforced now")],
+        ),
+        (
+            {
+                "contract": {"enforced": True, "checksum": "x"},
+                "columns": {"a": {"data_type": "int"}, "b": {}},
+            },
+            {
+                "contract": {"enforced": True, "checksum": "y"},
+                "columns": {"a": {"data_type": "text"}, "c": {}},
+            },
+            [(CONTRACT, "its contract changed: without b, with c, a: int → text")],
+        ),
+        (
+            {"contract": {"enforced": False, "checksum": "x"}},
+            {"contract": {"enforced": False, "checksum": "y"}},
+            [],
+        ),
+        ({"access": "protected"}, {"access": "private"}, [(ACCESS, "access: protected → private")]),
+        ({"latest_version": 1}, {"latest_version": 2}, [(ACCESS, "latest_version: 1 → 2")]),
+        (
+            {"deprecation_date": None},
+            {"deprecation_date": "2027-01-01"},
+            [(ACCESS, "deprecation_date: not set → 2027-01-01")],
+        ),
+        (
+            {"fqn": ["shop", "a"], "original_file_path": "models/a.sql"},
+            {"fqn": ["shop", "x", "a"], "original_file_path": "models/x/a.sql"},
+            [(ReasonKind.MOVED, "moved: models/a.sql → models/x/a.sql")],
+        ),
+        # What dbt does not look at.
+        (
+            {"compiled_code": "a", "relation_name": "x"},
+            {"compiled_code": "b", "relation_name": "y"},
+            [],
+        ),
+    ],
+)
+def test_model__is_modified_by_what_dbt_compares(
+    old: Any, new: Any, expected: list[tuple[ReasonKind, str]]
+) -> None:
+    chosen = [(ReasonKind.CHOSEN, "chosen by the setting select")]
+    assert compared(A, old, new) == (expected or chosen)
+
+
+@pytest.mark.parametrize(
+    ("unique_id", "old", "new", "expected"),
+    [
+        (
+            SEED,
+            {"checksum": {"name": "sha256", "checksum": "a"}},
+            {"checksum": {"name": "sha256", "checksum": "b"}},
+            (BODY, "its data changed"),
+        ),
+        (
+            SEED,
+            {"checksum": {"name": "path", "checksum": "a"}},
+            {"checksum": {"name": "path", "checksum": "b"}},
+            (BODY, "its file was moved, and is too large for dbt to compare the data"),
+        ),
+        (
+            UNIT_TEST,
+            {"checksum": "a"},
+            {"checksum": "b"},
+            (BODY, "its rows, its expectation or its overrides changed"),
+        ),
+        (
+            TEST,
+            configured(severity="warn"),
+            configured(severity="error"),
+            (CONFIGS, "config severity: warn → error"),
+        ),
+        (
+            SOURCE,
+            {"unrendered_schema": "a"},
+            {"unrendered_schema": "b"},
+            (RELATION, "schema: a → b"),
+        ),
+        (
+            SOURCE,
+            {"freshness": {"x": 1}},
+            {"freshness": None},
+            (PROPERTY, 'freshness: {"x":1} → not set'),
+        ),
+        (SOURCE, {"identifier": "a"}, {"identifier": "b"}, (RELATION, "identifier: a → b")),
+        (EXPOSURE, {"url": "a"}, {"url": "b"}, (PROPERTY, "url: a → b")),
+        (
+            EXPOSURE,
+            {"owner": {"name": "a"}},
+            {"owner": {"name": "b"}},
+            (PROPERTY, 'owner: {"name":"a","email":null} → {"name":"b","email":null}'),
+        ),
+        (METRIC, {"type": "simple"}, {"type": "ratio"}, (PROPERTY, "type: simple → ratio")),
+        (
+            SEMANTIC_MODEL,
+            {"model": "ref('a')"},
+            {"model": "ref('b')"},
+            (PROPERTY, "model: ref('a') → ref('b')"),
+        ),
+        (
+            SEMANTIC_MODEL,
+            {"config": {"enabled": True}},
+            {"config": {"enabled": True, "meta": {"a": 1}}},
+            (CONFIGS, "config:"),
+        ),
+        (
+            SAVED_QUERY,
+            {"query_params": {"where": "a"}},
+            {"query_params": {"where": "b"}},
+            (PROPERTY, "where: a → b"),
+        ),
+        (SAVED_QUERY, {"exports": [{"name": "a"}]}, {"exports": []}, (PROPERTY, "exports changed")),
+        (
+            FUNCTION,
+            {"returns": {"data_type": "int"}},
+            {"returns": {"data_type": "text"}},
+            (PROPERTY, "returns:"),
+        ),
+    ],
+)
+def test_others__have_rules_of_their_own(
+    unique_id: str, old: Any, new: Any, expected: tuple[ReasonKind, str]
+) -> None:
+    [(kind, said)] = compared(unique_id, old, new)
+    assert (kind, said.startswith(expected[1])) == (expected[0], True), said
+
+
+def test_generic_test__is_not_modified_by_the_code_that_dbt_makes_of_it() -> None:
+    made = {"test_metadata": {"name": "not_null"}}
+    [(kind, _)] = compared(TEST, {**made, "raw_code": "a"}, {**made, "raw_code": "b"})
+    assert kind is ReasonKind.CHOSEN
+    assert compared(TEST, {"raw_code": "a"}, {"raw_code": "b"}) == [(BODY, "its code changed")]
+
+
+@pytest.mark.parametrize(("unrendered", "expected"), [(True, ReasonKind.CHOSEN), (False, RELATION)])
+def test_source__is_compared_as_the_flag_of_dbt_says(
+    unrendered: bool, expected: ReasonKind
+) -> None:
+    made = {"unrendered_schema": "{{ target.schema }}"}
+    found = compared(
+        SOURCE, {**made, "schema": "a"}, {**made, "schema": "b"}, unrendered=unrendered
+    )
+    assert [kind for kind, _ in found] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("1.8.9", False), ("1.11.0", False), ("1.12.0rc1", True), ("2.0.0", True), ("", True)],
+)
+def test_default_of_the_flag__is_that_of_the_version(version: str, expected: bool) -> None:
+    assert default_of_compares_unrendered(version) is expected
+
+
+# New --------------------------------------------------------------------------------------------
+
+
+def test_new__is_all_that_is_said_of_a_new_node() -> None:
+    assert reasons(A, project(reads(A)), project()) == [(ReasonKind.NEW, "new")]
+
+
+@pytest.mark.parametrize("unique_id", [SOURCE, EXPOSURE, METRIC, SEMANTIC_MODEL, SAVED_QUERY])
+def test_new__is_not_modified_to_dbt_for_some_kinds(unique_id: str) -> None:
+    ours = project(reads(unique_id), reads(B, unique_id))
+    theirs = project(reads(B, unique_id))
+    assert reasons(unique_id, ours, theirs) == [(ReasonKind.NEW, "new")]
+    assert reasons(B, ours, theirs) == [(ReasonKind.CHOSEN, "chosen by the setting select")]
+
+
+# Macros -----------------------------------------------------------------------------------------
+
+
+def test_macros__say_which_one_changed_and_the_shortest_way_to_it() -> None:
+    calls = {
+        "macro.shop.x": ("x", "macro.p.y"),
+        "macro.p.y": ("y", "macro.p.z"),
+        "macro.p.w": ("w",),
+    }
+    ours = {**calls, "macro.p.z": ("new",)}
+    theirs = {**calls, "macro.p.z": ("old",)}
+    direct = reads(A, macros=("macro.p.w", "macro.p.z"))
+    far = reads(B, macros=("macro.shop.x",))
+    both = project(direct, far, macros=ours), project(direct, far, macros=theirs)
+    assert reasons(A, *both) == [(ReasonKind.MACROS, "macro p.z changed")]
+    assert reasons(B, *both) == [
+        (ReasonKind.MACROS, "macro p.z changed, used through shop.x → p.y")
+    ]
+
+
+def test_macros__that_are_new_or_gone_are_changes() -> None:
+    uses = reads(A, macros=("macro.shop.x",))
+    other = reads(B, macros=("macro.shop.y",))
+    ours = project(uses, other, macros={"macro.shop.x": ("x",)})
+    theirs = project(uses, other, macros={"macro.shop.y": ("y",)})
+    assert reasons(A, ours, theirs) == [(ReasonKind.MACROS, "macro shop.x is new")]
+    assert reasons(B, ours, theirs) == [(ReasonKind.MACROS, "macro shop.y is gone")]
+
+
+def test_macros__that_call_each_other_end() -> None:
+    circle = {"macro.shop.x": ("x", "macro.shop.y"), "macro.shop.y": ("y", "macro.shop.x")}
+    uses = reads(A, macros=("macro.shop.x",))
+    changed = {"macro.shop.other": ("new",)}
+    ours, theirs = project(uses, macros={**circle, **changed}), project(uses, macros=circle)
+    assert reasons(A, ours, theirs) == [(ReasonKind.CHOSEN, "chosen by the setting select")]
+
+
+# Downstream -------------------------------------------------------------------------------------
+
+
+def test_downstream__names_the_nearest_change_and_the_distance() -> None:
+    chain = [reads(B, A), reads(C, B), reads(TEST, A, attached_node=A), reads(EXPOSURE, C)]
+    ours = project({**reads(A), "raw_code": "new"}, *chain)
+    theirs = project(reads(A), *chain)
+    assert reasons(B, ours, theirs) == [(ReasonKind.DOWNSTREAM, "downstream of a")]
+    assert reasons(C, ours, theirs) == [(ReasonKind.DOWNSTREAM, "downstream of a (2 steps)")]
+    assert reasons(EXPOSURE, ours, theirs) == [(ReasonKind.DOWNSTREAM, "downstream of a (3 steps)")]
+    assert reasons(TEST, ours, theirs) == [(ReasonKind.DOWNSTREAM, "tests a")]
+
+
+def test_downstream__of_several_names_some() -> None:
+    names = [f"model.shop.m{index}" for index in range(5)]
+    end = reads(A, *names)
+    ours = project(*({**reads(name), "raw_code": "new"} for name in names), end)
+    theirs = project(*(reads(name) for name in names), end)
+    assert reasons(A, ours, theirs) == [
+        (ReasonKind.DOWNSTREAM, "downstream of m0, m1, m2 and 2 more")
+    ]
+
+
+def test_downstream__of_what_was_not_selected_is_found_too() -> None:
+    # `--exclude` leaves the cause out, and dbt still selects what reads it.
+    ours = project({**reads(A), "raw_code": "new"}, reads(B, A))
+    theirs = project(reads(A), reads(B, A))
+    assert reasons(B, ours, theirs) == [(ReasonKind.DOWNSTREAM, "downstream of a")]
+
+
+def test_values__are_cut_when_they_are_long() -> None:
+    [(_, said)] = compared(A, configured(pre_hook="x" * 500), configured(pre_hook="y\n  y"))
+    assert said == f"config pre_hook: {'x' * 59}… → y y"
