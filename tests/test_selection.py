@@ -209,7 +209,7 @@ def test_model__is_modified_by_what_dbt_compares(
             EXPOSURE,
             {"owner": {"name": "a"}},
             {"owner": {"name": "b"}},
-            (PROPERTY, 'owner: {"name":"a","email":null} → {"name":"b","email":null}'),
+            (PROPERTY, 'owner: {"name":"a"} → {"name":"b"}'),
         ),
         (METRIC, {"type": "simple"}, {"type": "ratio"}, (PROPERTY, "type: simple → ratio")),
         (

@@ -226,7 +226,7 @@ def _without_result(unique_id: str, manifest: Manifest, *, finished: bool) -> No
     node = manifest.find(unique_id) or _unknown_node(unique_id)
     if not finished:
         message = NOT_REACHED
-    elif node.config.materialized == "ephemeral":
+    elif node.materialized == "ephemeral":
         message = EPHEMERAL
     else:
         message = NEVER_RUN.get(node.resource_type, "dbt build did not run it")
@@ -250,7 +250,7 @@ def _report(
         status=status,
         package=node.package_name,
         path=node.original_file_path,
-        materialized=node.config.materialized or "",
+        materialized=node.materialized,
         relation=node.relation_name or "",
         seconds=seconds,
         message=message,
@@ -288,7 +288,7 @@ def _relations_read(node: Node, manifest: Manifest) -> list[str]:
         return (
             parent is not None
             and parent.resource_type in REFABLE
-            and parent.config.materialized != "ephemeral"
+            and parent.materialized != "ephemeral"
         )
 
     return visible_parents(node, manifest, is_relation)

@@ -36,7 +36,7 @@ def visible_parents(node: Node, manifest: Manifest, is_visible: Callable[[str], 
         seen.add(unique_id)
         if is_visible(unique_id):
             found[unique_id] = None
-        elif (parent := manifest.find(unique_id)) and parent.config.materialized == "ephemeral":
+        elif (parent := manifest.find(unique_id)) and parent.materialized == "ephemeral":
             queue += parents(parent)
     return list(found)
 
@@ -51,13 +51,18 @@ def exposures(
             unique_id=node.unique_id,
             name=node.name,
             type=node.type or "",
-            owner=(node.owner.name if node.owner else None) or "",
+            owner=_owner(node.owner),
             path=node.original_file_path,
             parents=visible_parents(node, manifest, is_visible),
         )
         for node in sorted(manifest.exposures.values(), key=lambda node: node.unique_id)
         if node.unique_id in reached
     ]
+
+
+def _owner(owner: Any) -> str:
+    name = owner.get("name") if isinstance(owner, dict) else None
+    return name if isinstance(name, str) else ""
 
 
 def downstream(start: Iterable[str], manifest: Manifest) -> set[str]:

@@ -54,17 +54,6 @@ class NodeConfig(Record, frozen=True, gc=False):
     persist_docs: Any = None
 
 
-class SemanticConfig(NodeConfig, frozen=True, gc=False):
-    """`config` of a semantic model or saved query."""
-
-    enabled: bool | None = None
-    group: str | None = None
-    meta: Any = None
-    export_as: str | None = None
-    schema: str | None = None
-    cache: Any = None
-
-
 class DependsOn(Record, frozen=True, gc=False):
     """`depends_on` of a node: unique ids. dbt writes null for a macro that does not exist."""
 
@@ -100,13 +89,6 @@ class TestMetadata(Record, frozen=True, gc=False):
     namespace: str | None = None
 
 
-class Owner(Record, frozen=True, gc=False):
-    """`owner` of an exposure."""
-
-    name: str | None = None
-    email: Any = None
-
-
 class Node(Record, frozen=True, gc=False):
     """Anything with a unique id: node, source, exposure, metric, semantic model and so on.
 
@@ -137,6 +119,11 @@ class Node(Record, frozen=True, gc=False):
     column_name: str | None = None
     attached_node: str | None = None
 
+    @property
+    def materialized(self) -> str:
+        """How it comes to be, such as `view`; empty for what is not built."""
+        return getattr(self.config, "materialized", None) or ""
+
 
 class Source(Node, frozen=True, gc=False):
     """A table of a source."""
@@ -156,7 +143,7 @@ class Exposure(Node, frozen=True, gc=False):
     """Who uses the data outside of dbt."""
 
     type: str | None = None
-    owner: Owner | None = None
+    owner: Any = None
     maturity: str | None = None
     url: str | None = None
     label: str | None = None
@@ -172,7 +159,7 @@ class Metric(Node, frozen=True, gc=False):
 class SemanticModel(Node, frozen=True, gc=False):
     """A semantic model. dbt compares all of its config, rendered."""
 
-    config: SemanticConfig = SemanticConfig()
+    config: Any = None
     model: str | None = None
     defaults: Any = None
     entities: Any = None
@@ -185,7 +172,7 @@ class SemanticModel(Node, frozen=True, gc=False):
 class SavedQuery(Node, frozen=True, gc=False):
     """A saved query. dbt compares all of its config, rendered."""
 
-    config: SemanticConfig = SemanticConfig()
+    config: Any = None
     query_params: Any = None
     exports: Any = None
     label: str | None = None
@@ -198,6 +185,7 @@ class Function(Node, frozen=True, gc=False):
 
     arguments: Any = None
     returns: Any = None
+    overloads: Any = None
 
 
 class Macro(Record, frozen=True, gc=False):

@@ -10,10 +10,11 @@ Source of the rules: `same_contents` of each kind of node in dbt-core 1.11 and 1
 
 from __future__ import annotations
 
+import re
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -35,11 +36,14 @@ from ci_defer.report import Reason, ReasonKind
 # What dbt compares under another name, or not at all. An unknown key counts.
 NOT_COMPARED = frozenset({"alias", "schema", "database", "tags", "group"})
 OF_THE_RELATION = ("database", "schema", "alias")
-# The only config of a test that counts.
+# The only config of a test that counts; the last one from dbt 1.12 on.
 OF_A_TEST = (
     *("severity", "where", "limit", "fail_calc", "warn_if", "error_if"),
     *("store_failures", "store_failures_as", "sql_header"),
 )
+DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[T ]\d{2}:)")
+# How many steps away, and from which nodes.
+Distances: TypeAlias = dict[str, tuple[int, list[str]]]
 MAX_VALUE = 60
 MAX_NAMED = 3
 TESTS = frozenset({"test", "unit_test"})
@@ -66,7 +70,12 @@ class Explained:
             return own
         reasons = [] if self._compared.find(unique_id) else [NEW]
         if unique_id in self._distances:
-            reasons.append(self._downstream(unique_id))
+            reasons.append(_downstream(unique_id, self._distances[unique_id], self._name))
+        elif unique_id in self._unsteady:
+            reasons += self._unsteady[unique_id]
+        elif unique_id in self._distances_of_unsteady:
+            distance = self._distances_of_unsteady[unique_id]
+            reasons.append(_downstream(unique_id, distance, self._name))
         return reasons or [Reason(kind=ReasonKind.CHOSEN, text="chosen by the setting select")]
 
     @cached_property
@@ -90,6 +99,8 @@ class Explained:
         compare: Callable[[Any, Any], Iterator[Reason]] = _RULES.get(type(node), _node)
         if isinstance(node, Source) and isinstance(old, Source):
             reasons = [*_source(node, old, unrendered=self._compares_unrendered)]
+        elif node.resource_type == "test":
+            reasons = [*_test(node, old, self._manifest.metadata.dbt_version)]
         elif node.resource_type == "unit_test":
             reasons = [*_unit_test(node, old)]
         elif type(node) is type(old):
@@ -132,18 +143,40 @@ class Explained:
         return {}
 
     @cached_property
-    def _distances(self) -> dict[str, tuple[int, list[str]]]:
+    def _distances(self) -> Distances:
         """How far each node is from the nearest modified ones, and which these are."""
-        children: dict[str, list[str]] = {}
-        for node in self._manifest.resources():
-            for parent in parents(node):
-                children.setdefault(parent, []).append(node.unique_id)
-        found: dict[str, tuple[int, list[str]]] = {name: (0, [name]) for name in self.modified}
+        return self._distances_from(self.modified)
+
+    @cached_property
+    def _unsteady(self) -> dict[str, list[Reason]]:
+        """What dbt may take for modified in every run: a date, which JSON keeps as text.
+
+        A reason only for what has no other: in two manifests it cannot be told from a real text.
+        """
+        return {
+            node.unique_id: [
+                Reason(
+                    kind=ReasonKind.CONFIGS,
+                    text=f"config {key} holds a date, which dbt takes for changed in every run: "
+                    "quote it",
+                )
+                for key in keys[:1]
+            ]
+            for node in self._manifest.resources()
+            if (keys := [key for key, value in node.unrendered_config.items() if _has_date(value)])
+        }
+
+    @cached_property
+    def _distances_of_unsteady(self) -> Distances:
+        return self._distances_from(self._unsteady)
+
+    def _distances_from(self, start: Iterable[str]) -> Distances:
+        found: Distances = {name: (0, [name]) for name in start}
         queue = deque(found)
         while queue:
             name = queue.popleft()
             distance, causes = found[name]
-            for child in children.get(name, ()):
+            for child in self._children.get(name, ()):
                 known = found.get(child)
                 if known is None:
                     found[child] = (distance + 1, list(causes))
@@ -152,17 +185,13 @@ class Explained:
                     known[1].extend(cause for cause in causes if cause not in known[1])
         return found
 
-    def _downstream(self, unique_id: str) -> Reason:
-        distance, causes = self._distances[unique_id]
-        names = [self._name(cause) for cause in sorted(causes)]
-        listed = ", ".join(names[:MAX_NAMED])
-        if len(names) > MAX_NAMED:
-            listed += f" and {len(names) - MAX_NAMED} more"
-        is_test = unique_id.partition(".")[0] in TESTS
-        said = f"tests {listed}" if is_test and distance == 1 else f"downstream of {listed}"
-        if distance > 1:
-            said += f" ({distance} steps)"
-        return Reason(kind=ReasonKind.DOWNSTREAM, text=said)
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        children: dict[str, list[str]] = {}
+        for node in self._manifest.resources():
+            for parent in parents(node):
+                children.setdefault(parent, []).append(node.unique_id)
+        return children
 
     def _name(self, unique_id: str) -> str:
         node = self._manifest.find(unique_id)
@@ -172,8 +201,34 @@ class Explained:
 NEW = Reason(kind=ReasonKind.NEW, text="new")
 
 
+def _downstream(
+    unique_id: str, found: tuple[int, list[str]], name_of: Callable[[str], str]
+) -> Reason:
+    distance, causes = found
+    names = [name_of(cause) for cause in sorted(causes)]
+    is_test = unique_id.partition(".")[0] in TESTS
+    said = (
+        f"tests {_named(names)}" if is_test and distance == 1 else f"downstream of {_named(names)}"
+    )
+    if distance > 1:
+        said += f" ({distance} steps)"
+    return Reason(kind=ReasonKind.DOWNSTREAM, text=said)
+
+
+def _has_date(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_date(inner) for inner in value.values())
+    if isinstance(value, list):
+        return any(_has_date(inner) for inner in value)
+    return isinstance(value, str) and DATE.match(value) is not None
+
+
 def default_of_compares_unrendered(dbt_version: str) -> bool:
     """What dbt takes for state_modified_compare_more_unrendered_values when nobody set it."""
+    return _is_at_least_1_12(dbt_version)
+
+
+def _is_at_least_1_12(dbt_version: str) -> bool:
     major, _, rest = dbt_version.partition(".")
     minor = rest.partition(".")[0]
     if not (major.isdecimal() and minor.isdecimal()):
@@ -182,23 +237,27 @@ def default_of_compares_unrendered(dbt_version: str) -> bool:
 
 
 def _node(node: Node, old: Node) -> Iterator[Reason]:
-    """Models, seeds, snapshots, tests, analyses, and hooks."""
-    if node.resource_type == "test":
-        yield from _configs(node, old, only=OF_A_TEST)
-    else:
-        yield from _configs(node, old)
-    # What a generic test says is made from its declaration: dbt does not look at it.
-    is_generic_test = node.test_metadata is not None
-    if not is_generic_test:
-        yield from _body(node, old)
-        yield from _relation(node, old)
-        yield from _descriptions(node, old)
-        yield from _contract(node, old)
+    """Models, seeds, snapshots, analyses, and hooks."""
+    yield from _configs(node, old)
+    yield from _body(node, old)
+    yield from _relation(node, old)
+    yield from _descriptions(node, old)
+    yield from _contract(node, old)
     yield from _moved(node, old)
     if node.resource_type == "model":
         yield from _property(node, old, "access", ReasonKind.ACCESS)
         yield from _property(node, old, "latest_version", ReasonKind.ACCESS)
         yield from _property(node, old, "deprecation_date", ReasonKind.ACCESS)
+
+
+def _test(node: Node, old: Node, dbt_version: str) -> Iterator[Reason]:
+    keys = OF_A_TEST if _is_at_least_1_12(dbt_version) else OF_A_TEST[:-1]
+    yield from _configs(node, old, only=keys)
+    # What a generic test says is made from its declaration: dbt does not look at it.
+    if node.test_metadata is None:
+        yield from _body(node, old)
+        yield from _relation(node, old)
+    yield from _moved(node, old)
 
 
 def _body(node: Node, old: Node) -> Iterator[Reason]:
@@ -365,6 +424,13 @@ def _function(node: Function, old: Function) -> Iterator[Reason]:
     yield from _node(node, old)
     for key in ("arguments", "returns"):
         yield from _property(node, old, key)
+    if _overloads(node) != _overloads(old):
+        yield Reason(kind=ReasonKind.PROPERTY, text="an overload changed")
+
+
+def _overloads(node: Function) -> list[list[Any]]:
+    keys = ("defined_in", "arguments", "returns", "raw_body")
+    return [[_mapping(item).get(key) for key in keys] for item in node.overloads or ()]
 
 
 _RULES: Mapping[type[Node], Callable[[Any, Any], Iterator[Reason]]] = {
