@@ -14,7 +14,6 @@ nothing of what a bundle means.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ci_defer.bundle import (
+    COMMIT,
     STATE,
     STATE_SIZE_LIMIT,
     Bundle,
@@ -37,7 +37,6 @@ from ci_defer.stores.compression import SUFFIX, compressed, decompressed
 from ci_defer.stores.objects import Content, Entry, Missing, Objects
 from ci_defer.stores.pointer import POINTER_SIZE_LIMIT, Pointer, decode_pointer, encode_pointer
 
-COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 LATEST = "latest.json"
 # The target of a state when nobody said it: the default of the profile, which dbt does not record.
 NO_TARGET = "_default"
@@ -234,6 +233,9 @@ class BundleStore:
         else:
             names = self._objects.folders(self._project)
             if only_one and len(names) > 1:
+                # Leftovers of a writer that died are no states.
+                names = [name for name in names if self._has_states(name)]
+            if only_one and len(names) > 1:
                 raise ConfigurationError(
                     f"{self.location} holds the states of several targets: "
                     f"{', '.join(sorted(names)[:10])}.",
@@ -247,6 +249,10 @@ class BundleStore:
         except Missing:
             return False
         return True
+
+    def _has_states(self, target: str) -> bool:
+        entries = self._objects.entries(f"{self._project}/{target}")
+        return any(entry.name.endswith(f"/{STATE}") for entry in entries)
 
     def _has_entries(self, folder: str) -> bool:
         return next(iter(self._objects.entries(folder)), None) is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,8 +35,10 @@ class Directory:
 
     def folders(self, folder: str) -> list[str]:
         self._check_root()
-        with self._reading(), contextlib.suppress(FileNotFoundError):
-            return [path.name for path in self._path(folder).iterdir() if path.is_dir()]
+        with self._reading(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = [path.name for path in self._path(folder).iterdir() if path.is_dir()]
+            # A folder is made before the first file in it is whole.
+            return [name for name in names if any(self.entries(f"{folder}/{name}"))]
         return []
 
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -56,15 +57,16 @@ class Directory:
             try:
                 with self._path(name).open("rb") as file:
                     data = file.read(limit + 1)
+                    version = _version(os.fstat(file.fileno()))
             except (FileNotFoundError, NotADirectoryError):
                 raise Missing(name) from None
-        return Content(data, hashlib.sha256(data).hexdigest())
+        return Content(data, version)
 
     def chunks(self, name: str) -> Iterator[bytes]:
         with self._reading():
             try:
                 file = self._path(name).open("rb")
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 raise Missing(name) from None
             with file:
                 while block := file.read(BLOCK):
@@ -91,12 +93,10 @@ class Directory:
                 break
 
     def replace(self, name: str, data: bytes, old: Content | None) -> bool:
-        with self._locked(self._path(name).parent):
-            try:
-                now = self.read(name, len(data) + len(old.data if old else b""))
-            except Missing:
-                now = None
-            if (now and now.version) != (old and old.version):
+        path = self._path(name)
+        with self._locked(path.parent):
+            now = _version(path.stat()) if path.exists() else None
+            if now != (old and old.version):
                 return False
             self.save(name, [data])
             return True
@@ -167,6 +167,11 @@ class Directory:
             os.close(handle)
 
 
+def _version(found: os.stat_result) -> str:
+    """Every write makes a new file; the times tell two apart that got the same number."""
+    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_size}"
+
+
 def _new_file(folder: Path) -> tuple[int, str]:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,8 +181,8 @@ def _new_file(folder: Path) -> tuple[int, str]:
 
 
 def _raise(error: OSError) -> None:
-    # A folder that is not there has no entries.
-    if not isinstance(error, FileNotFoundError):
+    # A folder that is not there, or is a file, has no entries.
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
