@@ -52,7 +52,12 @@ WRONG_REGION = frozenset(
         "IllegalLocationConstraintException",
     }
 )
+NOT_ACCEPTED = frozenset(
+    {"AuthenticationFailed", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+)
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+# Of a shared access signature of Azure, which answers 403 AuthenticationFailed.
+SAS_EXPIRED = "Signature not valid in the specified time frame"
 # Where a machine of a cloud is asked for credentials of its own when there are no others; and what
 # the Azure CLI without a session, and a token of GitHub that Google refuses, look like.
 NO_CREDENTIALS = (
@@ -144,13 +149,24 @@ class Bucket:
             if rest is None:
                 obstore.put(self._store, name, first, use_multipart=False)
             else:
-                obstore.put(
-                    self._store,
-                    name,
-                    chain([first], rest),
-                    chunk_size=PART,
-                    max_concurrency=PARALLEL,
-                )
+                self._save_parts(name, chain([first], rest))
+
+    def _save_parts(self, name: str, chunks: Iterable[bytes]) -> None:
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for chunk in chunks:
+                size += len(chunk)
+                yield chunk
+
+        try:
+            obstore.put(self._store, name, counted(), chunk_size=PART, max_concurrency=PARALLEL)
+        except (BaseError, FileNotFoundError):
+            # The answer to the last request may have been lost: sent again, it is refused, and
+            # the object is there and whole.
+            if not self._has(name, size):
+                raise
 
     def replace(self, name: str, data: bytes, old: Content | None) -> bool:
         mode: Literal["create"] | UpdateVersion = "create"
@@ -184,6 +200,11 @@ class Bucket:
             return self.read(name, len(data)).data == data
         except Missing:
             return False
+
+    def _has(self, name: str, size: int) -> bool:
+        with suppress(BaseError, FileNotFoundError):
+            return obstore.head(self._store, name)["size"] == size
+        return False
 
     @contextmanager
     def _explained(self, doing: str, name: str = "") -> Iterator[None]:
@@ -227,12 +248,14 @@ class Bucket:
                 "Set AWS_REGION to the region of the bucket.",
             ),
             (
-                code in EXPIRED,
+                code in EXPIRED or SAS_EXPIRED in text,
                 f"The credentials for {what} have expired ({said}).",
                 f"{service.login} Do it closer to this step, or ask for a longer session.",
             ),
             (
-                status == HTTP_UNAUTHORIZED or isinstance(error, UnauthenticatedError),
+                code in NOT_ACCEPTED
+                or status == HTTP_UNAUTHORIZED
+                or isinstance(error, UnauthenticatedError),
                 f"{service.name} does not accept the credentials for {what} ({said}).",
                 service.login,
             ),

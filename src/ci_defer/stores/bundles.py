@@ -48,6 +48,7 @@ MAX_SIZE = 4 * 1024**3
 WORKERS = 3
 # Each failure to move the pointer means that somebody else has moved it.
 POINTER_ATTEMPTS = 100
+POINTER_FAILURES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class Stored:
     `saved_at` and `modified`, the newest of the objects, are by the clock of the place.
     """
 
+    folder: str
     target: str
     commit: str
     saved_at: datetime | None
@@ -190,6 +192,7 @@ class BundleStore:
                 saved_at = next((e.modified for e in entries if e.name == state), None)
                 found.append(
                     Stored(
+                        folder=f"{folder}/{commit}",
                         target=folder.rpartition("/")[2],
                         commit=commit,
                         saved_at=saved_at,
@@ -202,23 +205,38 @@ class BundleStore:
 
     def leftovers(self, stored: Stored) -> list[Entry]:
         """What is kept of a commit besides its bundle: earlier publications, and broken ones."""
-        folder = f"{self._project}/{stored.target}/{stored.commit}"
+        folder = stored.folder
         if stored.saved_at is None:
             return list(stored.entries)
         others = [entry for entry in stored.entries if entry.name != f"{folder}/{STATE}"]
         if len({entry.name.rpartition("/")[0] for entry in others}) <= 1:
             return []
-        publication = f"{folder}/{_publication(self._state(folder))}/"
+        try:
+            publication = f"{folder}/{_publication(self._state(folder))}/"
+        except InvalidBundle:
+            # Somebody has removed it meanwhile.
+            return []
         return [entry for entry in others if not entry.name.startswith(publication)]
 
     def remove(self, stored: Stored) -> bool:
-        """Delete all that is kept of a commit, unless that has changed since: then False."""
-        folder = f"{self._project}/{stored.target}/{stored.commit}"
-        if set(self._objects.entries(folder)) != stored.entries:
+        """Delete all that is kept of a commit, unless that has changed since: then False.
+
+        Where two do this at once, or one publishes the same commit in that instant, the bundle is
+        gone, and no half of it stays.
+        """
+        state = f"{stored.folder}/{STATE}"
+        if set(self._objects.entries(stored.folder)) != stored.entries:
             return False
-        # The state first: from then on the bundle does not exist.
         names = sorted(entry.name for entry in stored.entries)
-        self._objects.delete(sorted(names, key=lambda name: name != f"{folder}/{STATE}"))
+        if stored.saved_at:
+            try:
+                publication = f"{stored.folder}/{_publication(self._state(stored.folder))}/"
+            except InvalidBundle:
+                return False
+            if not any(name.startswith(publication) for name in names):
+                return False
+        # The state first: from then on the bundle does not exist.
+        self._objects.delete(sorted(names, key=lambda name: name != state))
         return True
 
     def remove_leftovers(self, entries: Iterable[Entry]) -> None:
@@ -279,17 +297,28 @@ class BundleStore:
                 f"{LATEST} is for {self._branch}, and this state is of {provenance.origin.branch}."
             )
             return
+        try:
+            self._let_name(name, ours)
+        except CiDeferError as error:
+            # Nobody who builds a pull request reads it.
+            self._log.warning(f"The state is saved, but {LATEST} does not name it: {error}")
+
+    def _let_name(self, name: str, ours: Pointer) -> None:
+        failures = 0
         for _ in range(POINTER_ATTEMPTS):
             theirs, content = self._pointer(name)
             if theirs and not ours.is_newer_than(theirs, self._is_ancestor):
                 self._log.info(f"{LATEST} names commit {theirs.commit[:12]}, which is not older.")
                 return
-            if self._objects.replace(name, encode_pointer(ours), content):
-                return
-        raise CiDeferError(
-            f"{LATEST} in {self.location} is written by others all the time.",
-            "The state itself is saved. Run the job again to let it name the newest one.",
-        )
+            try:
+                if self._objects.replace(name, encode_pointer(ours), content):
+                    return
+            except CiDeferError:
+                # A connection that broke: perhaps it was written all the same.
+                failures += 1
+                if failures == POINTER_FAILURES:
+                    raise
+        raise CiDeferError("it is written by others all the time.", "Run the job again.")
 
 
 def _in_parallel(work: Callable[[str, FileRecord], None], provenance: Provenance) -> None:
@@ -318,5 +347,10 @@ def _publication(state: bytes) -> str:
 
 def _folder_of(target: str) -> str:
     """The target, as one part of a name: dbt allows any characters in it."""
-    name = quote(target, safe="") or NO_TARGET
-    return name if name.strip(".") else name.replace(".", "%2E")
+    if not target:
+        return NO_TARGET
+    name = quote(target, safe="")
+    # Parts of a path that mean something else.
+    if name == NO_TARGET or not name.strip("."):
+        return "".join(f"%{byte:02X}" for byte in target.encode())
+    return name

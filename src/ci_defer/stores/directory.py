@@ -11,9 +11,10 @@ import contextlib
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from ci_defer.bundle import MANIFEST
 from ci_defer.errors import CiDeferError, ConfigurationError
@@ -21,6 +22,9 @@ from ci_defer.stores.objects import Content, Entry, Missing
 
 BLOCK = 1024 * 1024
 LOCK = ".lock"
+ATTEMPTS = 100
+
+Made = TypeVar("Made")
 
 
 class Directory:
@@ -105,7 +109,7 @@ class Directory:
         with self._writing():
             for name in names:
                 path = self._path(name)
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     path.unlink()
                 # Folders that are empty now go as well; one that is not stays.
                 with contextlib.suppress(OSError):
@@ -156,8 +160,7 @@ class Directory:
     def _locked(self, folder: Path) -> Iterator[None]:
         """Hold the lock of a folder. A process that dies lets go of it."""
         with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = _lock_file(folder)
         try:
             # A network share may have no locks: there the last writer wins.
             with contextlib.suppress(OSError):
@@ -173,11 +176,24 @@ def _version(found: os.stat_result) -> str:
 
 
 def _new_file(folder: Path) -> tuple[int, str]:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Who deletes the last file of a folder deletes the folder, perhaps just now.
-        with contextlib.suppress(FileNotFoundError):
-            return tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
+    return _inside(folder, lambda: tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial"))
+
+
+def _lock_file(folder: Path) -> int:
+    return _inside(folder, lambda: os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666))
+
+
+def _inside(folder: Path, make: Callable[[], Made]) -> Made:
+    """Make something in a folder, and the folder first.
+
+    Who deletes the last file of a folder deletes the folder too, perhaps just now: then again.
+    """
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return make()
+    folder.mkdir(parents=True, exist_ok=True)
+    return make()
 
 
 def _raise(error: OSError) -> None:
