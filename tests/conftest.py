@@ -7,8 +7,11 @@ from hypothesis import settings
 
 from tests.environments import DBT_VERSIONS
 
+# Without a deadline for each example: there are more workers than processors.
+settings.register_profile("usual", deadline=None)
 # For the other Pythons: what they may do otherwise shows in a few examples.
 settings.register_profile("quick", max_examples=10, deadline=None)
+settings.load_profile("usual")
 
 
 @pytest.fixture(params=DBT_VERSIONS)

@@ -9,7 +9,6 @@ relative to the project, which is the folder that dbt runs in.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import re
 import shutil
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.e2e.once import made_once
 from tests.e2e.shop_files import FILES
 from tests.environments import DBT_VERSIONS, clean_environ, dbt_bin
 
@@ -219,20 +219,11 @@ class Shop:
 
 
 def production(shared: Path, version: str) -> Path:
-    """The folder of the shop as production left it with a version of dbt. To be copied.
-
-    `shared` may be used by several processes: the first one builds, the others wait for it. When
-    that fails, nobody tries again.
-    """
-    root = shared / f"shop-{version.replace('.', '-')}"
-    with root.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            unfinished = root.with_suffix(".unfinished")
-            assert not unfinished.exists(), "production could not be made: see the first error"
-            make_production(Shop(unfinished, dbt_bin(version)))
-            unfinished.rename(root)
-    return root
+    """The folder of the shop as production left it with a version of dbt. To be copied."""
+    return made_once(
+        shared / f"shop-{version.replace('.', '-')}",
+        lambda folder: make_production(Shop(folder, dbt_bin(version))),
+    )
 
 
 def make_production(shop: Shop) -> None:
