@@ -21,8 +21,8 @@ demo: $(CACHE)/demo.done  ## Play a pull request on an embedded DuckDB project.
 test: environments  ## All tests, with real dbt and the real action.
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-test-fast: $(CACHE)/dev.done  ## The tests that need neither dbt nor Node.js: seconds.
-	$(BIN)/pytest -n auto -m "not dbt and not action" $(PYTEST_ARGS)
+test-fast: $(CACHE)/dev.done  ## The tests that need no dbt, Node.js or server: seconds.
+	$(BIN)/pytest -n auto -m "not dbt and not action and not server" $(PYTEST_ARGS)
 
 lint: $(CACHE)/dev.done  ## Style, types, shell, workflows, action.yml.
 	$(BIN)/ruff check

@@ -78,7 +78,8 @@ def prune(
 def _beyond(stored: Iterable[Stored], keep: int) -> list[Stored]:
     """The whole states that are not among the newest `keep` of their target."""
     whole = [item for item in stored if item.saved_at]
-    whole.sort(key=lambda item: (item.target, item.saved_at), reverse=True)
+    # Buckets tell seconds.
+    whole.sort(key=lambda item: (item.target, item.saved_at, item.is_latest), reverse=True)
     beyond: list[Stored] = []
     for _, group in groupby(whole, key=lambda item: item.target):
         beyond += [item for item in list(group)[keep:] if not item.is_latest]

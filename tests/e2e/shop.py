@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ci_defer.bundle import STATE, decode_state
+from ci_defer.stores.compression import SUFFIX, decompressed
 from tests.e2e.once import made_once
 from tests.e2e.shop_files import FILES
 from tests.environments import DBT_VERSIONS, clean_environ, dbt_bin
@@ -193,9 +195,20 @@ class Shop:
         return _json(self.target / "manifest.json")
 
     def bundle(self) -> dict[str, Path]:
-        """The files of the one published state, by the name dbt knows them by."""
-        (folder,) = (self.store / "shop").iterdir()
-        return {f"{path.stem.partition('-')[0]}{path.suffix}": path for path in folder.iterdir()}
+        """The files of the one published state, by the name dbt knows them by: copies of them."""
+        state = self.stored(STATE)
+        to = self.root / "published"
+        to.mkdir(exist_ok=True)
+        shutil.copyfile(state, to / STATE)
+        for name, record in decode_state(state).files.items():
+            chunks = [self.stored(f"{name}{SUFFIX}").read_bytes()]
+            (to / name).write_bytes(b"".join(decompressed(chunks, record.size)))
+        return {path.name: path for path in to.iterdir()}
+
+    def stored(self, name: str) -> Path:
+        """The one file of this name in the store, where it lies."""
+        (path,) = (self.store / "shop").rglob(name)
+        return path
 
     def plain_state(self, to: Path) -> Path:
         """A plain directory with the published manifest, as bare dbt takes it."""

@@ -28,7 +28,7 @@ from obstore.exceptions import (
 
 from ci_defer.errors import CiDeferError, ConfigurationError
 from ci_defer.stores.objects import Content, Entry, Missing
-from ci_defer.stores.services import NO_FEDERATION, SERVICES
+from ci_defer.stores.services import NO_FEDERATION, SERVICES, endpoint
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -53,25 +53,37 @@ WRONG_REGION = frozenset(
     }
 )
 NOT_ACCEPTED = frozenset(
-    {"AuthenticationFailed", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"}
+    {
+        *("AuthenticationFailed", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"),
+        # Of the service that gives credentials for the token of a workflow run.
+        *("InvalidIdentityToken", "IDPRejectedClaim"),
+    }
 )
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
 # Of a shared access signature of Azure, which answers 403 AuthenticationFailed.
 SAS_EXPIRED = "Signature not valid in the specified time frame"
 # Where a machine of a cloud is asked for credentials of its own when there are no others; and what
-# the Azure CLI without a session, and a token of GitHub that Google refuses, look like.
+# the Azure CLI without a session looks like.
 NO_CREDENTIALS = (
     *("169.254.169.254", "metadata.google.internal", "metadata/identity", "169.254.170.2"),
-    *("get-access-token", NO_FEDERATION),
+    "get-access-token",
 )
-# In the order in which they are looked for.
+# What obstore says of a request without an answer, and what to do, in the order of looking.
+CHECK_ENDPOINT = "Run the job again; if it stays so, check {}."
 TRANSPORT = {
-    "dns error": "the name of its server cannot be resolved",
-    "ConnectionRefused": "its server refuses the connection",
-    "TimedOut": "no answer came in time",
-    "ConnectionReset": "the connection was reset",
+    "InvalidCertificate": (
+        "the certificate of its server is not trusted",
+        "Set SSL_CERT_FILE to the certificates of your authority.",
+    ),
+    "InvalidContentType": ("its server does not speak TLS", "Check {}."),
+    "dns error": ("the name of its server cannot be resolved", CHECK_ENDPOINT),
+    "ConnectionRefused": ("its server refuses the connection", CHECK_ENDPOINT),
+    "TimedOut": ("no answer came in time", ""),
+    "ConnectionReset": ("the connection was reset", ""),
 }
-HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_IMPLEMENTED = 401, 403, 501
+READING = frozenset({"list", "read"})
+HTTP_UNAUTHORIZED, HTTP_FORBIDDEN = 401, 403
+HTTP_NOT_IMPLEMENTED, HTTP_INSUFFICIENT_STORAGE = 501, 507
 
 
 class BucketError(CiDeferError):
@@ -96,6 +108,9 @@ class Bucket:
         self.location = f"{scheme}://{'/'.join([bucket, *parts])}"
         self._bucket = bucket
         self._service = SERVICES[scheme]
+        server, variable = endpoint(scheme, environ)
+        self._to_check = f"the setting state and {variable}" if variable else "the setting state"
+        self._name = f"The server {server}" if server else self._service.name
         try:
             self._store = self._service.open(bucket, "/".join(parts), environ)
         except (BaseError, GoogleAuthError) as error:
@@ -228,8 +243,16 @@ class Bucket:
         cases = (
             (
                 code in NO_BUCKET,
-                f"There is no bucket {self._bucket} that {service.name} knows ({said}).",
+                f"There is no bucket {self._bucket} that {self._name} knows ({said}).",
                 "Create it, or correct the setting state.",
+            ),
+            (
+                NO_FEDERATION in text,
+                f"There are no credentials for {what}: {NO_FEDERATION}.",
+                (
+                    "Check the condition of the workload identity pool, the role "
+                    "iam.workloadIdentityUser, and `permissions: id-token: write` of the job."
+                ),
             ),
             (
                 any(sign in text for sign in NO_CREDENTIALS),
@@ -242,10 +265,10 @@ class Bucket:
             (
                 code in WRONG_REGION or "redirect without LOCATION" in text,
                 (
-                    f"{service.name} does not find {what} in this region. "
+                    f"{self._name} does not find {what} in this region. "
                     f"It is in {region[1] if region else 'another one'}."
                 ),
-                "Set AWS_REGION to the region of the bucket.",
+                "Set AWS_REGION to the region of the bucket (aws s3api get-bucket-location).",
             ),
             (
                 code in EXPIRED or SAS_EXPIRED in text,
@@ -256,22 +279,35 @@ class Bucket:
                 code in NOT_ACCEPTED
                 or status == HTTP_UNAUTHORIZED
                 or isinstance(error, UnauthenticatedError),
-                f"{service.name} does not accept the credentials for {what} ({said}).",
+                f"{self._name} does not accept the credentials for {what} ({said}).",
                 service.login,
             ),
             (
+                "AssumeRoleWithWebIdentity" in text,
+                f"There are no credentials for {what}: the role may not be taken ({said}).",
+                "Check the trust policy of the role, and `permissions: id-token: write`.",
+            ),
+            (
                 status == HTTP_FORBIDDEN,
-                f"{service.name} does not allow to {doing} {what} ({said}).",
-                f"{service.rights} {service.login}",
+                f"{self._name} does not allow to {doing} {what} ({said}).",
+                service.rights,
             ),
         )
         for holds, message, hint in cases:
             if holds:
                 return ConfigurationError(message, hint)
         return BucketError(
-            f"{service.name} cannot {doing} {what}: {said if status else _transport(text)}.",
-            "What the store held before is untouched. Run the job again.",
+            f"{self._name} cannot {doing} {what}: {said if status else _transport(text)[0]}.",
+            self._what_to_do(status, text, doing),
         )
+
+    def _what_to_do(self, status: int | None, text: str, doing: str) -> str:
+        untouched = "" if doing in READING else "What the store held before is untouched. "
+        if status == HTTP_INSUFFICIENT_STORAGE:
+            return f"{untouched}Make room there."
+        if status is None and (cure := _transport(text)[1]):
+            return untouched + cure.format(self._to_check)
+        return f"{untouched}Run the job again."
 
 
 def _first(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes] | None]:
@@ -295,12 +331,12 @@ def _code(error: Exception) -> str:
     return match[1] if match else ""
 
 
-def _transport(text: str) -> str:
-    """Why no answer came, from what obstore says of its own client."""
-    for sign, reason in TRANSPORT.items():
+def _transport(text: str) -> tuple[str, str]:
+    """Why no answer came, from what obstore says of its own client, and a cure, if any."""
+    for sign, found in TRANSPORT.items():
         if sign in text:
-            return reason
-    return "the connection broke"
+            return found
+    return "the connection broke", ""
 
 
 def _first_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ nothing of what a bundle means.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ LATEST = "latest.json"
 # The target of a state when nobody said it: the default of the profile, which dbt does not record.
 NO_TARGET = "_default"
 
+# A file of a directory that its writer did not finish.
+PARTIAL = re.compile(r"\..*\.partial")
 BLOCK = 1024 * 1024
 # Of all files of a bundle together: those of 50,000 models have 500 MB.
 MAX_SIZE = 4 * 1024**3
@@ -54,6 +57,8 @@ POINTER_FAILURES = 3
 @dataclass(frozen=True, kw_only=True)
 class Stored:
     """All that is kept of one commit. Without `saved_at` there is no bundle, only leftovers.
+
+    With an empty `commit` it is what writers of `latest.json` have left when they died.
 
     `saved_at` and `modified`, the newest of the objects, are by the clock of the place.
     """
@@ -152,6 +157,11 @@ class BundleStore:
                     ) from None
                 except InvalidBundle as error:
                     raise InvalidBundle(f"{name} in {folder}: {error.message}") from None
+                except OSError as error:
+                    raise CiDeferError(
+                        f"The state cannot be kept in {to.parent}: {error.strerror}.",
+                        "Make room there, or let TMPDIR name another place.",
+                    ) from None
 
             _in_parallel(fetch, provenance)
         return unpack(to, project_name=project_name)
@@ -183,9 +193,11 @@ class BundleStore:
         for folder in self._targets(only_one=False):
             by_commit: dict[str, set[Entry]] = {}
             for entry in self._objects.entries(folder):
-                commit = entry.name.removeprefix(f"{folder}/").partition("/")[0]
-                if COMMIT.fullmatch(commit):
+                commit, _, rest = entry.name.removeprefix(f"{folder}/").partition("/")
+                if rest and COMMIT.fullmatch(commit):
                     by_commit.setdefault(commit, set()).add(entry)
+                elif not rest and PARTIAL.fullmatch(commit):
+                    by_commit.setdefault("", set()).add(entry)
             pointer = self._pointer(f"{folder}/{LATEST}")[0]
             for commit, entries in by_commit.items():
                 state = f"{folder}/{commit}/{STATE}"
@@ -209,14 +221,20 @@ class BundleStore:
         if stored.saved_at is None:
             return list(stored.entries)
         others = [entry for entry in stored.entries if entry.name != f"{folder}/{STATE}"]
-        if len({entry.name.rpartition("/")[0] for entry in others}) <= 1:
+        folders = {entry.name.rpartition("/")[0] for entry in others}
+        if len(folders) <= 1 and not any("/." in entry.name for entry in others):
             return []
         try:
             publication = f"{folder}/{_publication(self._state(folder))}/"
         except InvalidBundle:
             # Somebody has removed it meanwhile.
             return []
-        return [entry for entry in others if not entry.name.startswith(publication)]
+        return [
+            entry
+            for entry in others
+            if not entry.name.startswith(publication)
+            or PARTIAL.fullmatch(entry.name.removeprefix(publication))
+        ]
 
     def remove(self, stored: Stored) -> bool:
         """Delete all that is kept of a commit, unless that has changed since: then False.
@@ -228,13 +246,6 @@ class BundleStore:
         if set(self._objects.entries(stored.folder)) != stored.entries:
             return False
         names = sorted(entry.name for entry in stored.entries)
-        if stored.saved_at:
-            try:
-                publication = f"{stored.folder}/{_publication(self._state(stored.folder))}/"
-            except InvalidBundle:
-                return False
-            if not any(name.startswith(publication) for name in names):
-                return False
         # The state first: from then on the bundle does not exist.
         self._objects.delete(sorted(names, key=lambda name: name != state))
         return True

@@ -111,12 +111,16 @@ class Directory:
                 path = self._path(name)
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     path.unlink()
-                # Folders that are empty now go as well; one that is not stays.
-                with contextlib.suppress(OSError):
-                    for folder in path.parents:
-                        if folder == self._root:
-                            break
-                        folder.rmdir()
+                self._tidy(path.parent)
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove a folder and those above it, as far as there is no file in them."""
+        with contextlib.suppress(OSError):
+            while folder != self._root:
+                for empty in folder.iterdir():
+                    empty.rmdir()
+                folder.rmdir()
+                folder = folder.parent
 
     def _path(self, name: str) -> Path:
         return self._root.joinpath(*name.split("/"))
