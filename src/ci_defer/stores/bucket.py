@@ -17,7 +17,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal
 
 import obstore
-from google.auth.exceptions import GoogleAuthError
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -27,8 +26,8 @@ from obstore.exceptions import (
 )
 
 from ci_defer.errors import CiDeferError, ConfigurationError
-from ci_defer.stores.objects import Content, Entry, Missing
-from ci_defer.stores.services import NO_FEDERATION, SERVICES, endpoint
+from ci_defer.stores.objects import NO_FEDERATION, Content, Entry, Missing
+from ci_defer.stores.services import SERVICES, endpoint
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -113,7 +112,7 @@ class Bucket:
         self._name = f"The server {server}" if server else self._service.name
         try:
             self._store = self._service.open(bucket, "/".join(parts), environ)
-        except (BaseError, GoogleAuthError) as error:
+        except BaseError as error:
             raise ConfigurationError(
                 f"{self.location} cannot be opened: {_first_line(error)}", self._service.login
             ) from None
@@ -250,8 +249,8 @@ class Bucket:
                 NO_FEDERATION in text,
                 f"There are no credentials for {what}: {NO_FEDERATION}.",
                 (
-                    "Check the condition of the workload identity pool, the role "
-                    "iam.workloadIdentityUser, and `permissions: id-token: write` of the job."
+                    "Check the inputs of google-github-actions/auth, the condition of its pool, the "
+                    "role iam.workloadIdentityUser, and `permissions: id-token: write`."
                 ),
             ),
             (
@@ -285,7 +284,10 @@ class Bucket:
             (
                 "AssumeRoleWithWebIdentity" in text,
                 f"There are no credentials for {what}: the role may not be taken ({said}).",
-                "Check the trust policy of the role, and `permissions: id-token: write`.",
+                (
+                    "Check the inputs of aws-actions/configure-aws-credentials, the trust policy of the role, "
+                    "and `permissions: id-token: write`."
+                ),
             ),
             (
                 status == HTTP_FORBIDDEN,
