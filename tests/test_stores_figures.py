@@ -33,7 +33,7 @@ from tests.harness.objects import (
 from tests.samples import COMMIT, CREATED_AT, PROJECT, manifest, node
 
 # Real packages of the services and tens of seconds: once, with the whole suite.
-pytestmark = pytest.mark.action
+pytestmark = [pytest.mark.action, pytest.mark.server]
 
 SERVERS: dict[str, Callable[[], AbstractContextManager[ObjectServer]]] = {
     "s3": s3_server,

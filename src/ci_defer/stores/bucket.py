@@ -249,8 +249,8 @@ class Bucket:
                 NO_FEDERATION in text,
                 f"There are no credentials for {what}: {NO_FEDERATION}.",
                 (
-                    "Check the inputs of google-github-actions/auth, the condition of its pool, the "
-                    "role iam.workloadIdentityUser, and `permissions: id-token: write`."
+                    "Check the inputs of google-github-actions/auth, the condition of its pool, "
+                    "the role iam.workloadIdentityUser, and `permissions: id-token: write`."
                 ),
             ),
             (
