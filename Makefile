@@ -10,16 +10,19 @@ DBTS := dbt-1.11 dbt-1.12
 TOOLS := $(DBTS) datapilot
 WORKFLOWS := action.yml .github/workflows/*.yml
 
+# Half as many again as processors: with act and package indexes, tests wait for a part of their time.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) '*' 3 / 2)
+
 .PHONY: demo test test-fast lint format schema pictures lock clean environments
 
 demo: $(CACHE)/demo.done  ## Play a pull request on an embedded DuckDB project.
 	@$(CACHE)/demo/bin/ci-defer demo
 
 test: environments  ## All tests, with real dbt and the real action.
-	$(BIN)/pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-test-fast: $(CACHE)/dev.done  ## The tests that need neither dbt nor Node.js: seconds.
-	$(BIN)/pytest -n auto -m "not dbt and not action" $(PYTEST_ARGS)
+test-fast: $(CACHE)/dev.done  ## The tests that need no dbt, Node.js or server: seconds.
+	$(BIN)/pytest -n auto -m "not dbt and not action and not server" $(PYTEST_ARGS)
 
 lint: $(CACHE)/dev.done  ## Style, types, shell, workflows, action.yml.
 	$(BIN)/ruff check

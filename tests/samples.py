@@ -82,15 +82,19 @@ def packed(
     *models: str,
     commit: str = COMMIT,
     project: str = PROJECT,
-    project_dir: str = "",
+    target: str = "prod",
+    **origin: str,
 ) -> Bundle:
-    """A bundle with these models, all of them built by production's own run."""
+    """A bundle with these models, all of them built by production's own run.
+
+    `origin` has fields of Origin.
+    """
     number = len(list(tmp_path.glob("packed-*")))
     nodes = [node(f"model.{project}.{name}") for name in models]
     artifacts = write_artifacts(
         tmp_path / f"artifacts-{number}",
         manifest=manifest(nodes, project=project),
-        run_results=run_results({item["unique_id"]: "success" for item in nodes}),
+        run_results=run_results({item["unique_id"]: "success" for item in nodes}, target=target),
     )
     to = tmp_path / f"packed-{number}"
     to.mkdir()
@@ -99,7 +103,7 @@ def packed(
         to,
         project=project,
         project_name=project,
-        origin=Origin(commit=commit, project_dir=project_dir),
+        origin=Origin(commit=commit, **origin),
         created_at=CREATED_AT,
         target=None,
     )

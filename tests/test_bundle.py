@@ -76,6 +76,7 @@ def test_pack__copies_the_artifacts_and_says_where_they_are_from(tmp_path: Path)
         "origin": {
             "project_dir": "",
             "commit": COMMIT,
+            "committed_at": "",
             "branch": "main",
             "repository": "o/r",
             "run_id": "7",

@@ -97,7 +97,7 @@ def test_onboard__to_a_directory(place: Place) -> None:
     assert (
         f"Published the state of commit {place.commit[:12]} to {place.store}/shop." in done.stdout
     )
-    assert (place.store / PROJECT / place.commit / "state.json").is_file()
+    assert (place.store / PROJECT / "_default" / place.commit / "state.json").is_file()
 
 
 def test_onboard__to_artifacts_tells_the_upload_step(place: Place) -> None:
@@ -220,7 +220,7 @@ def test_cleanup__of_a_closed_pull_request_sets_every_output(place: Place) -> No
         (["defer", "--nonsense"], {}, 2, "No such option"),
         (["defer", "--select", "--x"], {}, 2, "--x"),
         (["defer"], {"CI_DEFER_RETENTION_DAYS": "x"}, 2, "state: artifact"),
-        (["defer", "--state", "s3://b"], {}, 2, "state: s3://b is not available yet"),
+        (["defer", "--state", "s3://b"], {}, 2, "state: s3://b names no bucket"),
         (["defer", "--state", "ftp://b"], {}, 2, "not a kind of store"),
         (["defer", "--pr-schema", "x"], {}, 2, "pr-schema is not available yet"),
         (["defer", "--project-dir", "nowhere"], {}, 2, "Set project-dir"),

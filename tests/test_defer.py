@@ -19,7 +19,8 @@ from ci_defer.project import Project
 from ci_defer.report import Counts, NodeOutcome, Outcome, Report
 from ci_defer.state import IfNoState
 from ci_defer.stores import Store
-from ci_defer.stores.directory import DirectoryStore
+from ci_defer.stores.bundles import BundleStore
+from ci_defer.stores.directory import Directory
 from ci_defer.stores.plain import PlainState
 from tests.samples import (
     PROJECT,
@@ -56,7 +57,7 @@ class Place:
         self.repository.branch("feature")
         self.head = self.repository.commit("model")
         self.target = self.repository.path / "target"
-        self.store = DirectoryStore(tmp_path / "store", PROJECT)
+        self.store = BundleStore(Directory(tmp_path / "store"), PROJECT, log=Log())
         self.dbt = FakeDbt(tmp_path / "bin")
         self.path = self.dbt.path
         self.log = Log()
@@ -208,7 +209,7 @@ def test_defer__never_takes_old_results_for_its_own(place: Place) -> None:
     [
         ("print('Encountered an error:\\nbad profile'); sys.exit(2)", "bad profile", 2),
         ("import signal; os.kill(os.getpid(), signal.SIGKILL)", "killed by signal 9", 3),
-        ('print(\'{"unique_id": "a"}\')', "manifest.json cannot be read", 3),
+        ('print(\'{"unique_id": "a"}\')', "There is no", 3),
         ("(target / 'manifest.json').write_text('{')", "truncated or not JSON", 3),
     ],
 )
@@ -269,11 +270,11 @@ def test_if_no_state__full_builds_everything_but_what_is_excluded(place: Place) 
 
 def test_if_no_state__is_also_for_a_damaged_bundle_which_is_named(place: Place) -> None:
     place.publish()
-    next((place.tmp_path / "store").rglob("manifest-*")).write_text("{}")
+    next((place.tmp_path / "store").rglob("manifest.json.zst")).write_text("{}")
     report = place.defer(if_no_state=IfNoState.FAIL)
     assert (report.outcome, report.exit_code) == (Outcome.NO_STATE, 3)
     assert place.dbt.calls == []
-    assert any("not the file that was published" in line for line in place.log.lines)
+    assert any(f"shop/prod/{place.base}: It is damaged" in line for line in place.log.lines)
 
 
 def test_defer__of_a_store_that_cannot_be_opened_is_a_report(place: Place) -> None:

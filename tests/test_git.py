@@ -117,6 +117,100 @@ def test_first_parents__follows_merges_on_their_first_side_only(repository: Repo
     assert repository.git.first_parents(merge, 2) == [merge, two]
 
 
+def test_is_ancestor__is_true_of_what_is_in_the_history(repository: Repository) -> None:
+    first = repository.commit("one")
+    repository.branch("feature")
+    side = repository.commit("two")
+    repository.run("switch", "--quiet", "main")
+    second = repository.commit("three")
+    merge = repository.merge("feature")
+    git = repository.git
+    for older, newer in ((first, second), (first, side), (side, merge), (first, merge)):
+        assert git.is_ancestor(older, newer)
+        assert not git.is_ancestor(newer, older)
+    assert git.is_ancestor(first, first)
+    assert not git.is_ancestor(side, second)
+    assert not git.is_ancestor(second, side)
+
+
+def test_is_ancestor__is_false_of_what_is_not_known(repository: Repository) -> None:
+    first = repository.commit("one")
+    tree = repository.run("rev-parse", "HEAD^{tree}")
+    names = ["0" * 40, "f" * 40, tree, "", "nothing", "--all", "-h", "--independent", "a b", "..."]
+    for name in names:
+        assert not repository.git.is_ancestor(name, first)
+        assert not repository.git.is_ancestor(first, name)
+        assert not repository.git.is_ancestor(name, name)
+
+
+def test_is_ancestor__in_a_shallow_clone_knows_only_what_is_there(
+    repository: Repository, tmp_path: Path
+) -> None:
+    commits = [repository.commit(name) for name in ("one", "two", "three")]
+    clone = repository.clone(tmp_path / "clone", "--depth=2")
+    assert clone.git.is_shallow()
+    assert clone.git.is_ancestor(commits[1], commits[2])
+    assert not clone.git.is_ancestor(commits[0], commits[2])
+    assert not clone.git.is_ancestor(commits[2], commits[0])
+
+
+def test_is_ancestor__where_there_is_no_repository_is_false(
+    repository: Repository, tmp_path: Path
+) -> None:
+    first = repository.commit("one")
+    (tmp_path / "plain").mkdir()
+    assert not Git(tmp_path / "plain", repository.environ).is_ancestor(first, first)
+
+
+@pytest.mark.parametrize(
+    ("date", "expected"),
+    [
+        ("2026-01-02T03:04:05+0000", "2026-01-02T03:04:05+00:00"),
+        ("2026-01-02T03:04:05+0530", "2026-01-01T21:34:05+00:00"),
+        ("2026-01-02T03:04:05-1000", "2026-01-02T13:04:05+00:00"),
+        ("@0 +0000", "1970-01-01T00:00:00+00:00"),
+        ("@4102444800 +0000", "2100-01-01T00:00:00+00:00"),
+    ],
+)
+def test_committed_at__is_the_time_of_the_committer_in_utc(
+    repository: Repository, date: str, expected: str
+) -> None:
+    repository.environ |= {
+        "GIT_COMMITTER_DATE": date,
+        "GIT_AUTHOR_DATE": "2001-01-01T00:00:00+0000",
+        "TZ": "Asia/Tokyo",
+    }
+    commit = repository.commit("one")
+    assert repository.git.committed_at(commit).isoformat() == expected
+
+
+def test_committed_at__is_not_confused_by_configuration(repository: Repository) -> None:
+    repository.environ |= {"GIT_COMMITTER_DATE": "@1000000000 +0000"}
+    commit = repository.commit("one")
+    for name, value in (
+        ("log.showSignature", "true"),
+        ("color.ui", "always"),
+        ("format.pretty", "full"),
+        ("log.showRoot", "true"),
+    ):
+        repository.run("config", name, value)
+    assert repository.git.committed_at(commit).timestamp() == 1_000_000_000
+
+
+def test_committed_at__in_a_shallow_clone(repository: Repository, tmp_path: Path) -> None:
+    repository.commit("one")
+    commit = repository.commit("two")
+    clone = repository.checked_out(tmp_path / "clone", "main")
+    assert clone.git.committed_at(commit) == repository.git.committed_at(commit)
+
+
+@pytest.mark.parametrize("name", ["0" * 40, "nothing", "--all", ""])
+def test_committed_at__of_what_is_no_commit_is_an_error(repository: Repository, name: str) -> None:
+    repository.commit("one")
+    with pytest.raises(GitError, match="git show failed"):
+        repository.git.committed_at(name)
+
+
 def test_default_branch__is_what_the_clone_knows(repository: Repository, tmp_path: Path) -> None:
     repository.commit("one")
     assert repository.git.default_branch() is None

@@ -16,7 +16,8 @@ from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.onboard import Published, onboard
 from ci_defer.project import Project
-from ci_defer.stores.directory import DirectoryStore
+from ci_defer.stores.bundles import BundleStore
+from ci_defer.stores.directory import Directory
 from tests.samples import (
     PROJECT,
     FakeDbt,
@@ -43,7 +44,7 @@ class Place:
         (self.repository.path / ".gitignore").write_text("target/\n")
         self.commit = self.repository.commit("dbt_project.yml")
         self.target = self.repository.path / "target"
-        self.store = DirectoryStore(self.tmp_path / "store", PROJECT)
+        self.store = BundleStore(Directory(self.tmp_path / "store"), PROJECT, log=Log())
         self.dbt = FakeDbt(self.tmp_path / "bin")
         self.log = Log()
 
@@ -87,10 +88,12 @@ def test_onboard__publishes_the_artifacts_of_this_commit(place: Place, tmp_path:
     event = Event(ref_name="trunk", repository="o/r", run_id="7", run_attempt="2")
     published = place.onboard(event=event)
     (tmp_path / "to").mkdir()
+    assert place.commit in place.store.commits()
     bundle = place.store.get(place.commit, tmp_path / "to", project_name=PROJECT)
     assert bundle.provenance
     assert bundle.provenance.origin == Origin(
         commit=place.commit,
+        committed_at=place.repository.git.committed_at(place.commit).isoformat(),
         project_dir=".",
         branch="trunk",
         repository="o/r",
@@ -100,7 +103,7 @@ def test_onboard__publishes_the_artifacts_of_this_commit(place: Place, tmp_path:
     assert bundle.provenance.created_at == "2026-01-02T03:04:05+00:00"
     assert (published.commit, published.location) == (
         place.commit,
-        f"{place.store.location}/{place.commit}",
+        f"{place.store.location}/prod/{place.commit}",
     )
     assert place.dbt.calls == []
 

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import pty
 import re
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -227,3 +231,147 @@ def test_environment__is_a_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     copy = environment()
     copy["CI_DEFER_TEST"] = "2"
     assert environment()["CI_DEFER_TEST"] == "1"
+
+
+# Progress -------------------------------------------------------------------------------------
+
+
+class Clock:
+    """The time that `ci_defer.runner` reads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("ci_defer.runner.time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize("environ", [ACTIONS, {}], ids=["on actions", "into a file"])
+def test_progress__in_a_log_is_a_line_now_and_then(
+    environ: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clock = Clock(monkeypatch)
+    with Runner(environ).progress("Saving the state", 30_000_000) as advance:
+        for seconds in (0, 9.9, 0.1, 5, 4.9, 25, 0):
+            clock.now += seconds
+            advance(1_500_000)
+        clock.now += 3
+    assert capsys.readouterr().out.splitlines() == [
+        "Saving the state: 30.0 MB.",
+        "Saving the state: 4.5 MB of 30.0 MB.",
+        "Saving the state: 9.0 MB of 30.0 MB.",
+        "Saving the state: done in 48 s.",
+    ]
+
+
+def test_progress__of_something_short_is_two_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Clock(monkeypatch)
+    with Runner(ACTIONS).progress("Fetching", 12) as advance:
+        advance(12)
+    assert capsys.readouterr().out == "Fetching: 12 bytes.\nFetching: done in 0.0 s.\n"
+
+
+def test_progress__of_what_fails_does_not_say_that_it_is_done(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with contextlib.suppress(RuntimeError), Runner(ACTIONS).progress("Fetching", 12) as advance:
+        advance(5)
+        raise RuntimeError
+    assert capsys.readouterr().out == "Fetching: 12 bytes.\n"
+
+
+def test_progress__cannot_become_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with Runner(ACTIONS).progress("::error::x", 1) as advance:
+        advance(1)
+    assert commands(capsys.readouterr().out) == []
+
+
+def test_progress__from_several_threads_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    workers, each = 8, 5000
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Runner(ACTIONS).progress("Saving", workers * each + 1) as advance:
+
+            def work() -> None:
+                for _ in range(each):
+                    advance(1)
+
+            threads = [threading.Thread(target=work) for _ in range(workers)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            clock.now += 10
+            advance(1)
+    finally:
+        sys.setswitchinterval(before)
+    assert capsys.readouterr().out.splitlines() == [
+        "Saving: 40.0 kB.",
+        "Saving: 40.0 kB of 40.0 kB.",
+        "Saving: done in 10 s.",
+    ]
+
+
+BAR = """
+import sys, threading
+from ci_defer.runner import Runner, environment
+with Runner(environment()).progress("Saving the state", 4000) as advance:
+    def work():
+        for _ in range(10):
+            advance(100)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+print("after")
+"""
+
+
+def on_a_terminal(**environ: str) -> str:
+    """What BAR shows on a terminal."""
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "GITHUB_ACTIONS"}
+    with subprocess.Popen(
+        [sys.executable, "-c", BAR],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**kept, "TERM": "xterm", **environ},
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        # At the end Linux says EIO, others nothing.
+        with contextlib.suppress(OSError):
+            while block := os.read(ours, 10_000):
+                shown += block
+        os.close(ours)
+    assert process.returncode == 0, shown
+    return shown.decode()
+
+
+def test_progress__on_a_terminal_is_a_bar_that_comes_to_its_end() -> None:
+    shown = on_a_terminal()
+    assert "Saving the state" in shown
+    assert "100%" in shown
+    # One line that is drawn again and again.
+    assert "\r" in shown.replace("\r\n", "")
+    assert "after" in shown.splitlines()[-1]
+    assert "done in" not in shown
+
+
+def test_progress__on_actions_is_never_a_bar() -> None:
+    shown = on_a_terminal(GITHUB_ACTIONS="true")
+    first, last, after = shown.splitlines()
+    assert first == "Saving the state: 4.0 kB."
+    assert last.startswith("Saving the state: done in ")
+    assert after == "after"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from ci_defer.comment import CommentWhen
 from ci_defer.errors import NotAvailableYet
 from ci_defer.settings import (
+    AgeType,
     Settings,
     default_text,
     option_name,
@@ -144,6 +146,44 @@ def test_refuse_unavailable__takes_the_settings_of_the_registry() -> None:
 def test_aliases__are_the_options_of_the_registrys_own_client(option: str, name: str) -> None:
     assert parsed(option, "x")[name] == "x"
     assert parsed(f"--{option_name(FIELDS[name])}", "x")[name] == "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("12h", timedelta(hours=12)),
+        ("90d", timedelta(days=90)),
+        ("8w", timedelta(weeks=8)),
+        ("90", timedelta(days=90)),
+        ("0", timedelta()),
+        ("007d", timedelta(days=7)),
+        (" 1 d ", timedelta(days=1)),
+        ("36500d", timedelta(days=36_500)),
+        ("876000h", timedelta(days=36_500)),
+        (timedelta(hours=3), timedelta(hours=3)),
+        (5, timedelta(days=5)),
+    ],
+)
+def test_age__is_a_length_of_time(text: Any, expected: timedelta) -> None:
+    assert AgeType().convert(text, None, None) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", " ", "d", "-1", "-1d", "+1d", "1.5d", "1e3", "1D", "1m", "1y", "1 day", "1d 2h"),
+        *("0x10", "1_000", "1,000d", "9999999999d", "1d\n2", "d1", "None", "\u00b9", "1\0"),
+    ],
+)
+def test_age__of_what_is_none_says_how_to_write_it(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is no length of time: write 12h, 90d or 8w\."):
+        AgeType().convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["36501d", "876001h", "9999999w"])
+def test_age__that_is_too_long_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=f"'{text}' is more than a hundred years"):
+        AgeType().convert(text, None, None)
 
 
 def test_settings_of__are_those_of_the_mode() -> None:

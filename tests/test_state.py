@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from ci_defer.bundle import Bundle
 from ci_defer.errors import StateNotFound
 from ci_defer.git import Git
 from ci_defer.report import PassedOver
 from ci_defer.state import FoundState, find_state
 from ci_defer.stores import Store
-from ci_defer.stores.directory import DirectoryStore
+from ci_defer.stores.bundles import BundleStore
+from ci_defer.stores.compression import compressed
+from ci_defer.stores.directory import Directory
 from ci_defer.stores.plain import PlainState
 from tests.samples import PROJECT, Log, Repository, packed
 
@@ -22,6 +25,7 @@ class Search:
     tmp_path: Path
     log: Log = field(default_factory=Log)
     passed_over: list[PassedOver] = field(default_factory=list)
+    published: dict[str, Bundle] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.repository = Repository(self.tmp_path / "repository")
@@ -30,17 +34,20 @@ class Search:
         self.head = self.repository.commit("head")
         self.repository.run("switch", "--quiet", "main")
         self.tip = self.repository.commit("tip")
-        self.store = DirectoryStore(self.tmp_path / "store", PROJECT)
+        self.store = BundleStore(Directory(self.tmp_path / "store"), PROJECT, log=Log())
         self.to = self.tmp_path / "to"
         self.to.mkdir()
 
     def publish(self, name: str, *, project_dir: str = "") -> Path:
         """Publish a state of one model, which has the name of its commit; return its folder."""
         bundle = packed(self.tmp_path, name, commit=getattr(self, name), project_dir=project_dir)
+        self.published[name] = bundle
         return Path(self.store.put(bundle))
 
     def damage(self, name: str) -> None:
-        next(self.publish(name).glob("manifest-*")).write_text("{}")
+        (path,) = self.publish(name).glob("*/manifest.json.zst")
+        manifest = (self.published[name].directory / "manifest.json").read_bytes()
+        path.write_bytes(b"".join(compressed([manifest.replace(b"1.11.0", b"1.11.1")])))
 
     def find(
         self, *, git: Git | None = None, source: Store | PlainState | None = None

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from ci_defer.account import DEFAULT_URL, Account
-from ci_defer.errors import ConfigurationError, NotAvailableYet
+from ci_defer.errors import ConfigurationError
 from ci_defer.stores import Latest, Store, Surroundings, open_store
 from ci_defer.stores.altimate import Registry
 from ci_defer.stores.artifact import ArtifactStore
-from ci_defer.stores.directory import DirectoryStore
+from ci_defer.stores.bundles import BundleStore
 from tests.samples import Log, content, packed
 
 
@@ -20,11 +20,14 @@ def no_account() -> Account:
 
 AROUND = Surroundings(
     branch="main",
+    target=None,
     is_on_enterprise_server=False,
     outbox=None,
     rest=None,
     log=Log(),
     account=no_account,
+    is_ancestor=lambda _one, _other: False,
+    environ={},
 )
 
 
@@ -35,8 +38,31 @@ def opened(uri: str, around: Surroundings = AROUND) -> Store:
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket/prefix", "gs://bucket/prefix", "az://container/x"])
-def test_open_store__of_what_is_not_built_yet_says_so(uri: str) -> None:
-    with pytest.raises(NotAvailableYet, match=f"state: {uri} is not available yet"):
+def test_open_store__of_a_bucket_keeps_bundles_below_its_prefix(
+    uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Google's own library looks for credentials when it is opened.
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    around = replace(AROUND, environ={"AZURE_STORAGE_ACCOUNT_NAME": "acme"})
+    store = open_store(f"{uri}/", "shop", around)
+    assert isinstance(store, BundleStore)
+    assert store.location == f"{uri}/shop"
+
+
+def test_open_store__of_a_container_without_its_account_says_what_to_set() -> None:
+    with pytest.raises(ConfigurationError, match="Set the variable AZURE_STORAGE_ACCOUNT_NAME"):
+        open_store("az://container", "shop", AROUND)
+
+
+@pytest.mark.parametrize("uri", ["s3://", "s3:///x", "gs://a b", "s3://bucket/../x", "az://x/./y"])
+def test_open_store__of_no_bucket_says_how_to_write_it(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="names no bucket"):
+        open_store(uri, "shop", AROUND)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/manifest.json", "gs://bucket/a/x.json"])
+def test_open_store__of_one_manifest_in_a_bucket_is_no_place_to_publish_to(uri: str) -> None:
+    with pytest.raises(ConfigurationError, match="is one manifest, so it is no store"):
         open_store(uri, "shop", AROUND)
 
 
@@ -67,12 +93,12 @@ def test_open_store__of_altimate_asks_for_an_account_and_others_do_not() -> None
         open_store("altimate", "shop", AROUND)
 
 
-def test_open_store__of_a_path_is_a_directory_store(
+def test_open_store__of_a_path_keeps_bundles_in_a_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     store = open_store("states", "shop", AROUND)
-    assert isinstance(store, DirectoryStore)
+    assert isinstance(store, BundleStore)
     assert store.location == f"{tmp_path}/states/shop"
     # Opening makes nothing.
     assert list(tmp_path.iterdir()) == []

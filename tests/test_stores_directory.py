@@ -1,14 +1,18 @@
+"""What only a directory does; the rest of it is in test_stores_contract.py and _races.py."""
+
 from __future__ import annotations
 
 import errno
-import json
 import os
-import shutil
+import random
+import signal
 import stat
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -17,148 +21,76 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ci_defer.bundle import Bundle
-from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
-from ci_defer.stores.directory import DirectoryStore
+from ci_defer.errors import CiDeferError, ConfigurationError
+from ci_defer.stores.bundles import BundleStore
+from ci_defer.stores.directory import Directory
+from tests.places import DirectoryPlace, Killed, latest, models, store_in
 from tests.samples import COMMIT, PROJECT, content, manifest, packed, write_artifacts
 
-OTHER = "b" * 64
+COMMITS = [f"{number:040x}" for number in range(1, 7)]
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> DirectoryStore:
-    return DirectoryStore(tmp_path / "store", PROJECT)
+def store(tmp_path: Path) -> BundleStore:
+    return store_in(Directory(tmp_path / "store"))
 
 
-def models(store: DirectoryStore, to: Path, commit: str = COMMIT) -> list[str]:
-    """What the store gives for `commit`: the names of the models, everything verified."""
-    shutil.rmtree(to, ignore_errors=True)
-    to.mkdir()
-    bundle = store.get(commit, to, project_name=PROJECT)
-    results = bundle.run_results
-    assert results
-    assert [item.unique_id for item in results.results] == list(bundle.manifest.nodes)
-    return [node.name for node in bundle.manifest.resources()]
-
-
-def test_put_and_get__give_the_same_bundle(store: DirectoryStore, tmp_path: Path) -> None:
-    bundle = packed(tmp_path, "a")
-    folder = store.put(bundle)
-    (tmp_path / "to").mkdir()
-    assert folder == f"{store.location}/{COMMIT}"
-    assert set(store.commits()) == {COMMIT}
-    assert store.get(COMMIT, tmp_path / "to", project_name=PROJECT).provenance == bundle.provenance
-    assert content(tmp_path / "to") == content(bundle.directory)
-
-
-def test_put__keeps_the_commits_apart(store: DirectoryStore, tmp_path: Path) -> None:
+def test_put__makes_files_that_other_users_can_read(store: BundleStore, tmp_path: Path) -> None:
     store.put(packed(tmp_path, "a"))
-    store.put(packed(tmp_path, "b", commit=OTHER))
-    assert set(store.commits()) == {COMMIT, OTHER}
-    assert models(store, tmp_path / "to") == ["a"]
-    assert models(store, tmp_path / "to", OTHER) == ["b"]
+    files = [path for path in (tmp_path / "store").rglob("*.*") if path.name != ".lock"]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+    assert len(files) == 4
 
 
-def test_put__keeps_the_projects_apart(tmp_path: Path) -> None:
-    one, two = (DirectoryStore(tmp_path / "store", name) for name in ("one", "two"))
-    one.put(packed(tmp_path, "a"))
-    assert set(one.commits()) == {COMMIT}
-    assert set(two.commits()) == frozenset()
-
-
-def test_put__replaces_the_bundle_of_the_same_commit(store: DirectoryStore, tmp_path: Path) -> None:
-    store.put(packed(tmp_path, "a"))
-    store.put(packed(tmp_path, "b"))
-    assert models(store, tmp_path / "to") == ["b"]
-
-
-def test_put__again_writes_only_what_is_not_there(store: DirectoryStore, tmp_path: Path) -> None:
-    folder = Path(store.put(packed(tmp_path, "a")))
-    before = {path.name: path.stat().st_ino for path in folder.glob("*-*.json")}
-    store.put(packed(tmp_path, "a"))
-    assert {path.name: path.stat().st_ino for path in folder.glob("*-*.json")} == before
-
-
-def test_put__mends_a_damaged_bundle(store: DirectoryStore, tmp_path: Path) -> None:
-    folder = Path(store.put(packed(tmp_path, "a")))
-    next(folder.glob("manifest-*")).write_text("{}")
-    store.put(packed(tmp_path, "a"))
-    assert models(store, tmp_path / "to") == ["a"]
-
-
-def test_put__makes_files_that_other_users_can_read(store: DirectoryStore, tmp_path: Path) -> None:
-    folder = Path(store.put(packed(tmp_path, "a")))
-    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
-
-
-def test_put__into_a_file_says_why(tmp_path: Path) -> None:
+def test_put__into_a_file_says_why(store: BundleStore, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
-    store = DirectoryStore(tmp_path / "store", PROJECT)
     with pytest.raises(ConfigurationError, match="so it is no store"):
         store.put(packed(tmp_path, "a"))
     with pytest.raises(ConfigurationError, match="is not a directory"):
         set(store.commits())
 
 
-def test_put__into_a_plain_state_is_refused(store: DirectoryStore, tmp_path: Path) -> None:
+def test_put__into_a_plain_state_is_refused(store: BundleStore, tmp_path: Path) -> None:
     write_artifacts(tmp_path / "store", manifest=manifest())
     with pytest.raises(ConfigurationError, match=r"holds, a manifest\.json itself"):
         store.put(packed(tmp_path, "a"))
     assert list(content(tmp_path / "store")) == ["manifest.json"]
 
 
-def test_put__that_cannot_write_says_why(store: DirectoryStore, tmp_path: Path) -> None:
+def test_put__that_cannot_write_says_why(store: BundleStore, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / PROJECT).write_text("a file")
     with pytest.raises(CiDeferError, match=r"cannot be saved to .*: (File exists|Not a directory)"):
         store.put(packed(tmp_path, "a"))
-    with pytest.raises(CiDeferError, match="cannot be read: Not a directory"):
-        set(store.commits())
+    assert set(store.commits()) == set()
+    assert (tmp_path / "store" / PROJECT).read_text() == "a file"
 
 
-def test_commits__of_a_store_that_is_not_there_are_none(store: DirectoryStore) -> None:
-    assert set(store.commits()) == frozenset()
-
-
-def test_commits__are_only_whole_ones(store: DirectoryStore, tmp_path: Path) -> None:
-    store.put(packed(tmp_path, "a"))
-    project = Path(store.location)
-    for name in ("main", COMMIT[:7], COMMIT.upper(), OTHER + "b", f"{COMMIT}\n"):
-        (project / name).mkdir()
-        (project / name / "state.json").write_text("{}")
-    (project / ("c" * 40)).mkdir()
-    (project / ("d" * 40)).write_text("a file")
-    assert set(store.commits()) == {COMMIT}
-
-
-def test_get__of_a_bundle_that_is_not_whole_says_what_is_missing(
-    store: DirectoryStore, tmp_path: Path
+def test_put__of_a_target_whose_name_no_disk_takes_says_why(
+    store: BundleStore, tmp_path: Path
 ) -> None:
-    folder = Path(store.put(packed(tmp_path, "a")))
-    next(folder.glob("run_results-*")).unlink()
-    with pytest.raises(InvalidBundle, match=r"not whole: No such file.*run_results-"):
-        models(store, tmp_path / "to")
+    with pytest.raises(CiDeferError, match=r"cannot be saved to .*: File name too long"):
+        store.put(packed(tmp_path, "a", target="…" * 200))
 
 
-def test_get__refuses_the_state_of_another_commit(store: DirectoryStore, tmp_path: Path) -> None:
-    folder = Path(store.put(packed(tmp_path, "a")))
-    folder.rename(folder.with_name(OTHER))
-    with pytest.raises(InvalidBundle, match="says that it is of commit"):
-        models(store, tmp_path / "to", OTHER)
+def test_opening_and_reading__make_nothing(store: BundleStore, tmp_path: Path) -> None:
+    assert list(store.commits(COMMIT)) == []
+    assert store.absence(COMMIT) == ""
+    assert store.stored() == []
+    assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("digest", ["../../../secret", "x" * 5000, "\0", "", "."])
-def test_get__of_a_hostile_digest_copies_nothing(
-    store: DirectoryStore, tmp_path: Path, digest: str
-) -> None:
-    folder = Path(store.put(packed(tmp_path, "a")))
-    (folder / "manifest-..").mkdir()
-    (tmp_path / "secret.json").write_text("secret")
-    state = json.loads((folder / "state.json").read_bytes())
-    state["files"]["manifest.json"]["sha256"] = digest
-    (folder / "state.json").write_text(json.dumps(state))
-    with pytest.raises(InvalidBundle):
-        models(store, tmp_path / "to")
-    assert b"secret" not in content(tmp_path / "to").values()
+@pytest.mark.parametrize("operation", ["read", "chunks", "delete"])
+def test_a_name_below_an_object__is_of_no_object(tmp_path: Path, operation: str) -> None:
+    # As in a bucket, where a/b and a/b/c have nothing to do with each other.
+    objects = Directory(tmp_path)
+    objects.save("a/b", [b"x"])
+    if operation == "delete":
+        objects.delete(["a/b/c"])
+    else:
+        with pytest.raises(Exception, match="a/b/c") as caught:
+            list(objects.chunks("a/b/c")) if operation == "chunks" else objects.read("a/b/c", 9)
+        assert type(caught.value).__name__ == "Missing"
 
 
 NAMES = st.text(st.sampled_from("ab_1"), min_size=1, max_size=3)
@@ -170,76 +102,138 @@ def test_get__is_always_the_last_put(
     tmp_path_factory: pytest.TempPathFactory, versions: list[set[str]]
 ) -> None:
     tmp_path = tmp_path_factory.mktemp("put")
-    store = DirectoryStore(tmp_path / "store", PROJECT)
+    store = store_in(Directory(tmp_path / "store"))
     for names in versions:
         store.put(packed(tmp_path, *sorted(names)))
     assert models(store, tmp_path / "to") == sorted(versions[-1])
 
 
+# Others delete folders meanwhile: who deletes the last object of a folder takes it away ----------
+
+
+def test_save__where_the_folder_above_is_deleted_just_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.mkdir
+    taken: list[Any] = []
+
+    def mkdir(path: Any, *args: Any) -> None:
+        real(path, *args)
+        if Path(path).name == "b" and not taken:
+            taken.append(path)
+            Path(path).rmdir()
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    Directory(tmp_path).save("a/b/c/d", [b"x"])
+    assert taken
+    assert (tmp_path / "a/b/c/d").read_bytes() == b"x"
+
+
+def test_save__where_the_folder_is_deleted_when_it_has_been_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    real = os.mkdir
+    taken: list[Any] = []
+
+    def mkdir(path: Any, *args: Any) -> None:
+        try:
+            real(path, *args)
+        except FileExistsError:
+            if not taken:
+                taken.append(path)
+                Path(path).rmdir()
+            raise
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    Directory(tmp_path).save("a/b", [b"x"])
+    assert taken
+    assert (tmp_path / "a/b").read_bytes() == b"x"
+
+
+def test_save__where_the_folder_is_deleted_before_the_file_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = tempfile.mkstemp
+    taken: list[Any] = []
+
+    def mkstemp(**options: Any) -> tuple[int, str]:
+        if not taken:
+            taken.append(options)
+            Path(options["dir"]).rmdir()
+        return real(**options)
+
+    monkeypatch.setattr(tempfile, "mkstemp", mkstemp)
+    Directory(tmp_path).save("a/b/c", [b"x"])
+    assert taken
+    assert (tmp_path / "a/b/c").read_bytes() == b"x"
+
+
 # A writer that dies ---------------------------------------------------------------------------
 
 
-def failing_at(number: int, real: Callable[..., Any], error: BaseException) -> Callable[..., Any]:
+class FailingAt:
     """`real`, but the call with this number (from 1 on) raises."""
-    calls = 0
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            raise error
-        return real(*args, **kwargs)
+    def __init__(self, number: int, real: Callable[..., Any], error: BaseException) -> None:
+        self._lock = threading.Lock()
+        self._left = number
+        self._real = real
+        self._error = error
+        self.has_failed = False
 
-    return call
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            self._left -= 1
+            is_it = self._left == 0
+        if is_it:
+            self.has_failed = True
+            raise self._error
+        return self._real(*args, **kwargs)
 
 
-class Killed(BaseException):
-    """As when the process ends there."""
-
-
-STEPS = [(Path, "replace"), (os, "fsync"), (os, "fchmod"), (shutil, "copyfileobj")]
+STEPS = [(Path, "replace"), (os, "fsync"), (os, "fchmod"), (tempfile, "mkstemp"), (Path, "mkdir")]
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), Killed()])
 @pytest.mark.parametrize(("owner", "name"), STEPS, ids=[name for _, name in STEPS])
-def test_put__that_dies_at_any_step_leaves_the_old_bundle(
+def test_put__that_dies_at_any_step_leaves_the_old_bundle_or_the_new_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     owner: Any,
     name: str,
     error: BaseException,
 ) -> None:
-    died, number = True, 0
-    while died:
+    found, number, has_failed = "", 0, True
+    while has_failed:
         number += 1
-        assert number < 30
+        assert number < 40
         place = tmp_path / str(number)
         place.mkdir()
-        store = DirectoryStore(place / "store", PROJECT)
+        store = store_in(Directory(place / "store"))
         store.put(packed(place, "old"))
         new = packed(place, "new")
         died = False
+        failing = FailingAt(number, getattr(owner, name), error)
         with monkeypatch.context() as patch:
-            patch.setattr(owner, name, failing_at(number, getattr(owner, name), error))
+            patch.setattr(owner, name, lambda *args, _it=failing, **more: _it.call(*args, **more))
             try:
                 store.put(new)
             except (CiDeferError, Killed):
                 died = True
-        # An error says that nothing changed; after a kill it is the old one or the new one. The
-        # next writer finds nothing in its way.
-        found = models(store, place / "to")
-        if isinstance(error, Killed):
-            assert found in (["old"], ["new"])
-        else:
-            assert found == (["old"] if died else ["new"])
-        assert not list(Path(store.location).rglob("*.partial"))
+        has_failed = failing.has_failed
+        [found] = models(store, place / "to")
+        assert found in ("old", "new")
+        assert died or found == "new"
+        assert not list((place / "store").rglob("*.partial"))
+        # The next writer finds nothing in its way.
         store.put(new)
         assert models(store, place / "to") == ["new"]
-    assert number > 1
+    assert number > 3
 
 
 def test_put__where_a_directory_cannot_be_synced_still_publishes(
-    store: DirectoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: BundleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Network file systems refuse it; by then the rename is done.
     real = os.fsync
@@ -254,19 +248,76 @@ def test_put__where_a_directory_cannot_be_synced_still_publishes(
     assert models(store, tmp_path / "to") == ["a"]
 
 
-# Several at once ------------------------------------------------------------------------------
+def test_put__where_there_are_no_locks_still_publishes(
+    store: BundleStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
 
-ROUNDS = 8
+    monkeypatch.setattr("fcntl.flock", flock)
+    store.put(packed(tmp_path, "a"))
+    store.put(packed(tmp_path, "b", commit=COMMITS[0], run_id="1"))
+    assert latest(DirectoryPlace(tmp_path / "store")) == COMMITS[0]
 
 
-def put_often(root: Path, bundle: Bundle) -> None:
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Makes processes that have imported all of it when they start."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def put_for_ever(root: Path, bundles: list[Bundle], started: Any) -> None:
     """For a process of its own."""
-    for _ in range(ROUNDS):
-        DirectoryStore(root, PROJECT).put(bundle)
+    while True:
+        for bundle in bundles:
+            store_in(Directory(root)).put(bundle)
+            started.set()
 
 
-def test_get__while_others_publish_the_same_commit_is_never_mixed(
-    store: DirectoryStore, tmp_path: Path
+def test_put__by_a_process_that_is_killed_leaves_a_whole_bundle(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
+    place = DirectoryPlace(tmp_path / "store")
+    bundles = [packed(tmp_path, name) for name in ("one", "two", "three")]
+    moments = random.Random(0)
+    for _ in range(25):
+        started = processes.Event()
+        process = processes.Process(target=put_for_ever, args=(place.root, bundles, started))
+        process.start()
+        assert started.wait(60)
+        # It is killed anywhere in its third of a second or so.
+        process.join(moments.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        [found] = models(store_in(place.objects()), tmp_path / "to")
+        assert found in ("one", "two", "three")
+        assert latest(place) == COMMIT
+    # What is left of it is in nobody's way.
+    store_in(place.objects()).put(bundles[0])
+    assert models(store_in(place.objects()), tmp_path / "to") == ["one"]
+
+
+# Several processes at once --------------------------------------------------------------------
+
+ROUNDS = 25
+
+
+def put_often(root: Path, bundle: Bundle, rounds: int) -> None:
+    """For a process of its own."""
+    for _ in range(rounds):
+        store_in(Directory(root), is_ancestor=by_number).put(bundle)
+
+
+def by_number(one: str, other: str) -> bool:
+    """Whether a commit of COMMITS is in the history of another one."""
+    return int(one, 16) <= int(other, 16)
+
+
+def test_get__while_processes_publish_the_same_commit_is_never_mixed(
+    store: BundleStore, tmp_path: Path, processes: ForkServerContext
 ) -> None:
     # Different manifests and different results: a mixture fails in `models`.
     bundles = [packed(tmp_path, name) for name in ("one", "two", "three")]
@@ -279,23 +330,42 @@ def test_get__while_others_publish_the_same_commit_is_never_mixed(
     def read(to: Path) -> None:
         try:
             while writing.is_set():
-                seen.update(models(store, to))
+                seen.update(models(store_in(Directory(tmp_path / "store")), to))
         except BaseException as error:  # noqa: BLE001 - told by the test
             failures.append(error)
 
     readers = [threading.Thread(target=read, args=(tmp_path / f"to-{n}",)) for n in range(2)]
-    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(3, mp_context=processes) as pool:
         for reader in readers:
             reader.start()
         try:
-            for done in [pool.submit(put_often, tmp_path / "store", item) for item in bundles]:
+            root = tmp_path / "store"
+            for done in [pool.submit(put_often, root, item, ROUNDS) for item in bundles]:
                 done.result()
         finally:
             writing.clear()
             for reader in readers:
                 reader.join()
     assert failures == []
-    assert seen <= {"one", "two", "three"}
     assert seen
+    assert seen <= {"one", "two", "three"}
     assert models(store, tmp_path / "to")[0] in {"one", "two", "three"}
-    assert not list(Path(store.location).rglob("*.partial"))
+    assert not list((tmp_path / "store").rglob("*.partial"))
+
+
+def test_put__of_different_commits_by_processes_names_the_newest(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
+    bundles = [
+        # The dates lie: only the history knows.
+        packed(tmp_path, "a", commit=commit, committed_at=f"2026-01-0{9 - number}T00:00:00+00:00")
+        for number, commit in enumerate(COMMITS)
+    ]
+    with ProcessPoolExecutor(4, mp_context=processes) as pool:
+        for number in range(5):
+            place = DirectoryPlace(tmp_path / f"store-{number}")
+            shuffled = random.Random(number).sample(bundles, len(bundles))
+            for done in [pool.submit(put_often, place.root, item, 1) for item in shuffled]:
+                done.result()
+            assert latest(place) == COMMITS[-1]
+            assert set(store_in(place.objects()).commits()) == {*COMMITS}

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ci_defer.errors import InvalidBundle
-from ci_defer.stores.plain import PlainState, find_plain_state
+from ci_defer.errors import InvalidBundle, StateNotFound
+from ci_defer.stores.directory import Directory
+from ci_defer.stores.plain import PlainObject, PlainState, find_plain_state
 from tests.samples import PROJECT, content, manifest, node, packed, write_artifacts
 
 
@@ -54,6 +55,33 @@ def test_get__leaves_the_artifacts_alone(tmp_path: Path, to: Path) -> None:
     PlainState(target).get(to, project_name=PROJECT)
     (to / "manifest.json").write_text("changed")
     assert content(target) == before
+
+
+def test_get__of_an_object_takes_it_for_the_manifest(tmp_path: Path, to: Path) -> None:
+    write_artifacts(
+        tmp_path / "bucket" / "a", prod=manifest([node("model.shop.a")]), run_results={}
+    )
+    state = PlainObject(Directory(tmp_path / "bucket"), "a/prod.json")
+    bundle = state.get(to, project_name=PROJECT)
+    assert (bundle.provenance, list(bundle.manifest.nodes)) == (None, ["model.shop.a"])
+    assert list(content(to)) == ["manifest.json"]
+    assert state.location == f"{tmp_path}/bucket/a/prod.json"
+    assert state.is_comparable
+
+
+def test_get__of_an_object_that_is_not_there_says_what_to_do(tmp_path: Path, to: Path) -> None:
+    with pytest.raises(StateNotFound, match="There is no object") as caught:
+        PlainObject(Directory(tmp_path), "none.json").get(to, project_name=PROJECT)
+    assert caught.value.hint.startswith("Correct the setting state")
+
+
+@pytest.mark.parametrize("document", ["{", "", manifest(project="other")])
+def test_get__of_an_object_that_is_no_manifest_of_ours_is_refused(
+    tmp_path: Path, to: Path, document: object
+) -> None:
+    write_artifacts(tmp_path / "bucket", prod=document)
+    with pytest.raises(InvalidBundle):
+        PlainObject(Directory(tmp_path / "bucket"), "prod.json").get(to, project_name=PROJECT)
 
 
 def test_find_plain_state__is_a_directory_with_a_manifest_or_a_file(

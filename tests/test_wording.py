@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from ci_defer.report import Counts, NodeOutcome, NodeReport, Removed
-from ci_defer.wording import age, duration, failure, nothing_selected, number, success
+from ci_defer.wording import age, days, duration, failure, nothing_selected, number, size, success
 
 
 @pytest.mark.parametrize(
@@ -20,6 +22,45 @@ from ci_defer.wording import age, duration, failure, nothing_selected, number, s
 )
 def test_duration__for_people(seconds: float, expected: str) -> None:
     assert duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (345_600, "345.6 kB"),
+        (999_949, "999.9 kB"),
+        # Never 1,000.0 of what has a larger unit.
+        (999_950, "1.0 MB"),
+        (999_999, "1.0 MB"),
+        (1_000_000, "1.0 MB"),
+        (204_800_000, "204.8 MB"),
+        (4 * 1024**3, "4,295.0 MB"),
+    ],
+)
+def test_size__for_people(count: int, expected: str) -> None:
+    assert size(count) == expected
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (timedelta(), "0 hours"),
+        (timedelta(minutes=59), "0 hours"),
+        (timedelta(hours=1), "1 hour"),
+        (timedelta(hours=12, minutes=59), "12 hours"),
+        (timedelta(days=1) - timedelta(microseconds=1), "23 hours"),
+        (timedelta(days=1), "1 day"),
+        (timedelta(hours=47), "1 day"),
+        (timedelta(weeks=8), "56 days"),
+        (timedelta(days=12_345), "12,345 days"),
+    ],
+)
+def test_days__for_people(length: timedelta, expected: str) -> None:
+    assert days(length) == expected
 
 
 def test_number__has_its_noun() -> None:

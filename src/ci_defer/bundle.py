@@ -9,6 +9,7 @@ they are asked for: moving a bundle from here to there takes no more memory than
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ FILES = (MANIFEST, *OPTIONAL_FILES)
 # `args.which` of run_results.json; dbt v2 may leave it out.
 BUILDING_COMMANDS = frozenset({"build", "run", "seed", "snapshot", "retry", None})
 
+# A full object id of git.
+COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+
 SCHEMA_VERSION = 1
 # A real state.json has about 1 kB: anything larger is not one of ours.
 STATE_SIZE_LIMIT = 64 * 1024
@@ -39,7 +43,7 @@ class FileRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file must be: SHA-256 of its bytes in hex, and their number."""
 
     sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-    size: int
+    size: Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):

@@ -388,7 +388,7 @@ def _prune(
     done = "Would remove" if is_dry_run else "Removed"
     runner.info(
         f"{done} {number(pruned.removed, 'state')} and {number(pruned.leftovers, 'leftover')}; "
-        f"{number(pruned.kept, 'state')} stay."
+        f"{number(pruned.kept, 'state')} kept."
     )
     if is_dry_run:
         runner.info("This was a dry run. Add --no-dry-run to remove them.")

@@ -85,6 +85,10 @@ def defer(
             return run.against(open_source(), Path(directory))
     except Cancelled:
         return run.report(Outcome.CANCELLED, CANCELLED)
+    except OSError as error:
+        message = f"The system refused: {error}."
+        problem = Problem(message=message, hint="Is the disk full, or a file not ours?")
+        return run.report(Outcome.ERROR, message, problem=problem)
     except CiDeferError as error:
         problem = Problem(message=error.message, hint=error.hint, exit_code=error.exit_code)
         outcome = Outcome.NO_STATE if isinstance(error, StateNotFound) else Outcome.ERROR

@@ -16,7 +16,7 @@ from ci_defer.stores.bundles import BundleStore, Stored
 from ci_defer.stores.objects import Entry
 from ci_defer.wording import days
 
-# What is not part of a bundle may be about to become one.
+# What is not part of a bundle yet may be about to become one.
 MIN_AGE_OF_LEFTOVERS = timedelta(days=1)
 
 
@@ -48,7 +48,13 @@ def prune(
     """
     now = now or datetime.now(timezone.utc)
     stored = store.stored()
-    removable = [item for item in _beyond(stored, keep) if _age(item, now) > older_than]
+    old = now - max(older_than, MIN_AGE_OF_LEFTOVERS)
+    # Its newest file as well: somebody may be publishing that commit again.
+    removable = [
+        item
+        for item in _beyond(stored, keep)
+        if _age(item, now) > older_than and item.modified < old
+    ]
     removed = 0
     for item in removable:
         log.info(
@@ -59,7 +65,6 @@ def prune(
             removed += 1
         else:
             log.info(f"It changed meanwhile, so it stays: {item.commit[:12]}.")
-    old = now - max(older_than, MIN_AGE_OF_LEFTOVERS)
     gone = {*removable}
     leftovers = [
         entry for item in stored if item not in gone for entry in _older(store.leftovers(item), old)
@@ -73,7 +78,8 @@ def prune(
 def _beyond(stored: Iterable[Stored], keep: int) -> list[Stored]:
     """The whole states that are not among the newest `keep` of their target."""
     whole = [item for item in stored if item.saved_at]
-    whole.sort(key=lambda item: (item.target, item.saved_at), reverse=True)
+    # Buckets tell seconds.
+    whole.sort(key=lambda item: (item.target, item.saved_at, item.is_latest), reverse=True)
     beyond: list[Stored] = []
     for _, group in groupby(whole, key=lambda item: item.target):
         beyond += [item for item in list(group)[keep:] if not item.is_latest]

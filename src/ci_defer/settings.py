@@ -32,7 +32,8 @@ PRUNE = frozenset({"prune"})
 EXPLAIN = frozenset({"explain"})
 
 # `project` becomes the name of a folder and of an artifact.
-AGE = re.compile(r"(\d{1,9})\s*([hdw]?)")
+AGE = re.compile(r"(\d{1,7})\s*([hdw]?)")
+MAX_AGE = timedelta(days=36_500)
 AGE_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 PROJECT_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 
@@ -48,10 +49,10 @@ class AgeType(click.ParamType[timedelta]):
         match = AGE.fullmatch(str(value).strip())
         if not match:
             self.fail(f"{value!r} is no length of time: write 12h, 90d or 8w.")
-        try:
-            return timedelta(**{AGE_UNITS[match[2] or "d"]: int(match[1])})
-        except OverflowError:
-            self.fail(f"{value!r} is too long.")
+        age = timedelta(**{AGE_UNITS[match[2] or "d"]: int(match[1])})
+        if age > MAX_AGE:
+            self.fail(f"{value!r} is more than a hundred years.")
+        return age
 
 
 class SelectionType(click.ParamType[tuple[str, ...]]):

@@ -43,7 +43,7 @@ def size(count: int) -> str:
     """Bytes for people: 12 bytes, 345.6 kB, 204.8 MB."""
     if count < KILO:
         return number(count, "byte")
-    if count < KILO**2:
+    if round(count / KILO, 1) < KILO:
         return f"{count / KILO:,.1f} kB"
     return f"{count / KILO**2:,.1f} MB"
 

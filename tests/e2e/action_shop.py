@@ -1,4 +1,8 @@
-"""The demo's project with the README's workflows, for runs of the action with act."""
+"""The demo's project with the README's workflows, for runs of the action with act.
+
+What most of these runs are not about is there already when they start: production's warehouse, the
+environment that the action installs, and a dbt that starts quickly.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.environments import CACHE, ROOT, clean_environ, dbt_bin
+from tests.e2e.once import made_once
+from tests.environments import CACHE, DBT_VERSIONS, ROOT, clean_environ, dbt_bin
 from tests.harness.act import ActRun, run_act
 from tests.harness.consumer import commit, git, make_consumer
 from tests.harness.github import FakeGitHub, PullRequest, Run
@@ -28,16 +36,50 @@ PUSH: dict[str, Any] = {
     "repository": {"full_name": "acme/shop", "default_branch": "main"},
 }
 PULL_REQUEST = 7
+WAREHOUSE = "warehouse.duckdb"
+
+
+@dataclass(frozen=True)
+class Provision:
+    """What all shops of a session use.
+
+    `action` and `standin` are what act finds, `quick_dbt` the folder of a dbt that starts quickly,
+    and `shared` is for what is made when it is asked for.
+    """
+
+    action: Path
+    standin: Path
+    quick_dbt: Callable[[str], Path]
+    shared: Path
+
+    def warehouse(self) -> Path:
+        """The warehouse as production left it. One for all versions of dbt: relations are SQL."""
+        return made_once(self.shared / "demo-production", _build_production) / WAREHOUSE
+
+    def installation(self) -> Path:
+        """A RUNNER_TEMP after the action's own installation."""
+        return made_once(self.shared / "installation", self._install)
+
+    def _install(self, temporary: Path) -> None:
+        # As in a run: python3 on PATH may be a script that needs our home directory.
+        programs = (CACHE / "uv" / "bin", Path(sys.base_prefix, "bin"))
+        environ = {**clean_environ(temporary, *programs), **_network()}
+        subprocess.run(
+            ["bash", self.action / "action" / "install.sh"],
+            env={**environ, "RUNNER_TEMP": str(temporary)},
+            check=True,
+        )
 
 
 class Shop:
     """A repository with the demo's project and the README's workflows, and where its state is."""
 
-    def __init__(self, directory: Path, github: FakeGitHub, action: Path, standin: Path) -> None:
+    def __init__(self, directory: Path, github: FakeGitHub, provision: Provision) -> None:
         self.directory = directory
         self.github = github
         self.run_id = 4000
-        self._run = {"action": action, "standin": standin}
+        self._provision = provision
+        self._temporary: Path | None = None
         # Only these two programs: a whole environment would bring its python3 along.
         self.programs = directory / "programs"
         self.programs.mkdir()
@@ -50,7 +92,21 @@ class Shop:
         self.repository = make_consumer(directory / "shop", files)
 
     def use_dbt(self, version: str) -> None:
-        (self.programs / "dbt").symlink_to(dbt_bin(version) / "dbt")
+        """Put a dbt on the PATH: one that starts quickly, for runs that are not about that."""
+        self._link_dbt(self._provision.quick_dbt(version))
+
+    def use_plain_dbt(self, version: str) -> None:
+        """Put a dbt on the PATH that is started as everybody starts it."""
+        self._link_dbt(dbt_bin(version))
+
+    def _link_dbt(self, folder: Path) -> None:
+        (self.programs / "dbt").unlink(missing_ok=True)
+        (self.programs / "dbt").symlink_to(folder / "dbt")
+
+    def use_empty_runner(self) -> None:
+        """Let the next run find nothing installed, and those after it what it has installed."""
+        self._temporary = self.directory / "runner-temp"
+        self._temporary.mkdir()
 
     def use_workflows(self, **inputs: str) -> None:
         """Commit the README's workflows, with inputs of ci-defer replaced or added.
@@ -67,22 +123,13 @@ class Shop:
             files[f".github/workflows/{match['name']}"] = text
         commit(self.repository, files, "Use ci-defer")
 
-    def build_production(self, version: str) -> None:
-        """Build the warehouse as a job outside of the workflow would."""
-        environ = clean_environ(self.directory, dbt_bin(version)) | self.environ
-        status = os.spawnve(
-            os.P_WAIT,
-            str(dbt_bin(version) / "dbt"),
-            ["dbt", "--quiet", "build", "--target", "prod", "--project-dir", str(self.repository),
-             "--profiles-dir", str(self.repository)],
-            environ,
-        )  # fmt: skip
-        assert status == 0
-        shutil.rmtree(self.repository / "target")
+    def build_production(self) -> None:
+        """The warehouse as a job outside of the workflow would build it."""
+        shutil.copyfile(self._provision.warehouse(), self.environ["DEMO_WAREHOUSE"])
 
     @property
     def environ(self) -> dict[str, str]:
-        return {"DEMO_WAREHOUSE": str(self.directory / "warehouse.duckdb")}
+        return {"DEMO_WAREHOUSE": str(self.directory / WAREHOUSE)}
 
     def push(self) -> ActRun:
         """Run the first workflow for what is checked out, as production's run on main."""
@@ -162,18 +209,45 @@ class Shop:
         return run_act("workflow_run", payload, **self.arguments("dbt-comment.yml"))
 
     def arguments(self, workflow: str) -> dict[str, Any]:
-        network = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
-        env = {**network, **self.environ, "UV_CACHE_DIR": str(CACHE / "uv-cache")}
         return {
+            "action": self._provision.action,
+            "standin": self._provision.standin,
             "consumer": self.repository,
             "work": self.directory / "work",
             "path_prepend": [self.programs],
-            "env": env,
+            "env": {**_network(), **self.environ, "RUNNER_TEMP": str(self._runner_temp())},
             "workflow": workflow,
             "run_id": self.run_id,
             "github": self.github,
-            **self._run,
         }
+
+    def _runner_temp(self) -> Path:
+        """The RUNNER_TEMP of the next run: as after an earlier step that used the action."""
+        if self._temporary is not None:
+            return self._temporary
+        temporary = self.directory / f"runner-temp-{self.run_id}"
+        (temporary / "ci-defer").mkdir(parents=True)
+        own = Path("ci-defer", "own")
+        (temporary / own).symlink_to(self._provision.installation() / own)
+        return temporary
+
+
+def _build_production(folder: Path) -> None:
+    """Production's own run of the demo's project."""
+    project = folder / "project"
+    shutil.copytree(DEMO / "main", project)
+    subprocess.run(
+        [dbt_bin(DBT_VERSIONS[-1]) / "dbt", "--quiet", "build", "--target", "prod"],
+        cwd=project,
+        env=clean_environ(folder) | {"DEMO_WAREHOUSE": str(folder / WAREHOUSE)},
+        check=True,
+    )
+
+
+def _network() -> dict[str, str]:
+    """What an installation needs of this machine."""
+    network = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
+    return {**network, "UV_CACHE_DIR": str(CACHE / "uv-cache")}
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.e2e.action_shop import Provision
 from tests.e2e.action_shop import Shop as ActionShop
 from tests.e2e.dbt_server import forked_dbt
 from tests.e2e.shop import Shop, production
@@ -91,7 +92,15 @@ def github() -> Iterator[FakeGitHub]:
         assert fake.violations == []
 
 
+@pytest.fixture(scope="session")
+def provision(
+    action: Path, standin: Path, quick_dbt: Callable[[str], Path], shared_folder: Path
+) -> Provision:
+    """What the runs with act have in common."""
+    return Provision(action, standin, quick_dbt, shared_folder)
+
+
 @pytest.fixture
-def action_shop(tmp_path: Path, github: FakeGitHub, action: Path, standin: Path) -> ActionShop:
+def action_shop(tmp_path: Path, github: FakeGitHub, provision: Provision) -> ActionShop:
     """A repository whose workflows are run with act."""
-    return ActionShop(tmp_path, github, action, standin)
+    return ActionShop(tmp_path, github, provision)

@@ -6,7 +6,8 @@ answers put `forked_dbt`'s folder on the PATH: its `dbt` hands arguments, enviro
 directory and standard streams to the server, which forks, runs dbt's own entry point in the
 child, and returns its exit code. The server itself has run one `dbt ls` through dbt's `dbtRunner`,
 which is made for several commands in one process; every command gets a fork of that state.
-Tests that are about processes (signals, missing programs, the demo) use the ordinary `dbt`.
+Tests that are about processes (signals, missing programs, the action's installation) use the
+ordinary `dbt`, and `make demo` does.
 
 As a program, run by dbt's own interpreter, this file is the server.
 """
@@ -31,6 +32,20 @@ READY = b"ready\n"
 MESSAGE_SIZE = 256 * 1024
 # What `dbt build` imports when it is called. Not every version has all of them.
 MODULES = ("dbt.task.build", "dbt.adapters.duckdb")
+
+# What dbt validates the files of a project with: it generates a schema for the first of each kind.
+SCHEMAS = {
+    "dbt.artifacts.resources": ("ExposureConfig", "ModelConfig", "SeedConfig", "TestConfig"),
+    "dbt.contracts.graph.nodes": ("GenericTestNode", "ModelNode", "SeedNode", "SingularTestNode"),
+    "dbt.contracts.graph.unparsed": (
+        "UnparsedExposure",
+        "UnparsedMacroUpdate",
+        "UnparsedModelUpdate",
+        "UnparsedNodeUpdate",
+        "UnparsedSingularTestUpdate",
+        "UnparsedUnitTest",
+    ),
+}
 
 CLIENT = """\
 #!{python} -IS
@@ -75,6 +90,14 @@ def warm_up(project: str, state: str) -> None:
     """Import dbt, and let it list what differs from a state."""
     for module in MODULES:
         importlib.import_module(module)
+    for module, names in SCHEMAS.items():
+        for name in names:
+            getattr(importlib.import_module(module), name).json_schema()
+    # A partial parse is written again only where a file has changed, as in most tests.
+    encode = importlib.import_module("dbt.parser.manifest").extended_mashumaro_encoder
+    manifest = importlib.import_module("dbt.contracts.graph.manifest").Manifest
+    parsed = Path(project, "target", "partial_parse.msgpack").read_bytes()
+    manifest.from_msgpack(parsed).to_msgpack(encode)
     runner = importlib.import_module("dbt.cli.main").dbtRunner()
     # With a partial parse: a whole one connects to DuckDB, whose threads do not survive a fork.
     shutil.copytree(Path(project, "target"), "target")

@@ -9,7 +9,6 @@ relative to the project, which is the folder that dbt runs in.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import re
 import shutil
@@ -20,6 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ci_defer.bundle import STATE, decode_state
+from ci_defer.stores.compression import SUFFIX, decompressed
+from tests.e2e.once import made_once
 from tests.e2e.shop_files import FILES
 from tests.environments import DBT_VERSIONS, clean_environ, dbt_bin
 
@@ -193,9 +195,20 @@ class Shop:
         return _json(self.target / "manifest.json")
 
     def bundle(self) -> dict[str, Path]:
-        """The files of the one published state, by the name dbt knows them by."""
-        (folder,) = (self.store / "shop").iterdir()
-        return {f"{path.stem.partition('-')[0]}{path.suffix}": path for path in folder.iterdir()}
+        """The files of the one published state, by the name dbt knows them by: copies of them."""
+        state = self.stored(STATE)
+        to = self.root / "published"
+        to.mkdir(exist_ok=True)
+        shutil.copyfile(state, to / STATE)
+        for name, record in decode_state(state).files.items():
+            chunks = [self.stored(f"{name}{SUFFIX}").read_bytes()]
+            (to / name).write_bytes(b"".join(decompressed(chunks, record.size)))
+        return {path.name: path for path in to.iterdir()}
+
+    def stored(self, name: str) -> Path:
+        """The one file of this name in the store, where it lies."""
+        (path,) = (self.store / "shop").rglob(name)
+        return path
 
     def plain_state(self, to: Path) -> Path:
         """A plain directory with the published manifest, as bare dbt takes it."""
@@ -219,20 +232,11 @@ class Shop:
 
 
 def production(shared: Path, version: str) -> Path:
-    """The folder of the shop as production left it with a version of dbt. To be copied.
-
-    `shared` may be used by several processes: the first one builds, the others wait for it. When
-    that fails, nobody tries again.
-    """
-    root = shared / f"shop-{version.replace('.', '-')}"
-    with root.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not root.exists():
-            unfinished = root.with_suffix(".unfinished")
-            assert not unfinished.exists(), "production could not be made: see the first error"
-            make_production(Shop(unfinished, dbt_bin(version)))
-            unfinished.rename(root)
-    return root
+    """The folder of the shop as production left it with a version of dbt. To be copied."""
+    return made_once(
+        shared / f"shop-{version.replace('.', '-')}",
+        lambda folder: make_production(Shop(folder, dbt_bin(version))),
+    )
 
 
 def make_production(shop: Shop) -> None:

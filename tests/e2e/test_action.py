@@ -25,9 +25,13 @@ def shop(action_shop: Shop) -> Shop:
 
 
 def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop, github: FakeGitHub) -> None:
-    """As they stand, `install` included: uv comes from the lock, dbt from the package index."""
+    """As they stand, `install` included: uv comes from the lock, dbt from the package index.
+
+    Both in one place, as if they were two steps of a job: the second one uses what is there.
+    """
     (shop.programs / "uv").unlink()
-    shop.build_production("1.11")
+    shop.use_empty_runner()
+    shop.build_production()
     shop.use_workflows()
     pushed = shop.push()
     assert (pushed.returncode, pushed.job_result) == (0, "success"), pushed.log
@@ -37,6 +41,7 @@ def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop, github: 
     assert "There is no manifest.json" in pushed.log
     assert "Production state published" in summary_of(pushed)
     assert [artifact.name for artifact in github.artifacts] == ["ci-defer-state-bike_rental"]
+    assert "dbt-duckdb" in pushed.log
 
     ran = shop.pull_request(pull_request_files())
     assert (ran.returncode, ran.job_result) == (0, "success"), ran.log
@@ -57,7 +62,7 @@ def test_pull_request__is_compared_with_its_base_though_main_has_moved_on(
     shop: Shop, github: FakeGitHub
 ) -> None:
     shop.use_dbt("1.12")
-    shop.build_production("1.12")
+    shop.build_production()
     shop.use_workflows(install="")
     base = git(shop.repository, "rev-parse", "HEAD")
     assert shop.push().returncode == 0
@@ -89,7 +94,7 @@ def test_pull_request__is_compared_with_its_base_though_main_has_moved_on(
 def test_pull_request__of_a_repository_that_never_onboarded(shop: Shop) -> None:
     """The base commit is parsed again, and production's relations come from its target."""
     shop.use_dbt("1.11")
-    shop.build_production("1.11")
+    shop.build_production()
     shop.use_workflows(install="")
     ran = shop.pull_request(pull_request_files())
     assert (ran.returncode, ran.job_result) == (0, "success"), ran.log
@@ -102,7 +107,7 @@ def test_pull_request__of_a_repository_that_never_onboarded(shop: Shop) -> None:
 
 def test_pull_request__a_failing_model_fails_the_job_and_says_why(shop: Shop) -> None:
     shop.use_dbt("1.11")
-    shop.build_production("1.11")
+    shop.build_production()
     shop.use_workflows(install="", favor_state="true")
     assert shop.push().returncode == 0
     ran = shop.pull_request({"models/marts/bike_wear.sql": BROKEN_MODEL})
@@ -127,7 +132,7 @@ def test_pull_request__nothing_changed(shop: Shop) -> None:
 
 
 def test_push__uploads_the_bundle(shop: Shop, github: FakeGitHub) -> None:
-    shop.use_dbt("1.12")
+    shop.use_plain_dbt("1.12")
     shop.use_workflows(install="", retention_days="5")
     ran = shop.push()
     assert (ran.returncode, outputs_of(ran)["outcome"]) == (0, "success"), ran.log
@@ -153,6 +158,7 @@ def test_push__what_is_not_available_yet_is_refused(shop: Shop) -> None:
 
 
 def test_pull_request__dbt_cannot_be_installed(shop: Shop) -> None:
+    shop.use_empty_runner()
     shop.use_workflows(install="dbt-core==0.0.0.dev0")
     ran = shop.pull_request(pull_request_files())
     assert ran.returncode == 1
@@ -161,7 +167,8 @@ def test_pull_request__dbt_cannot_be_installed(shop: Shop) -> None:
 
 def test_pull_request__nothing_in_the_workspace_runs_as_ours(shop: Shop) -> None:
     """Modules and settings of a pull request must not get into ci-defer's own interpreter."""
-    shop.use_dbt("1.12")
+    shop.use_empty_runner()
+    shop.use_plain_dbt("1.12")
     shop.use_workflows(install="", if_no_state="full")
     ran = shop.pull_request(
         {
@@ -179,9 +186,7 @@ def test_pull_request__nothing_in_the_workspace_runs_as_ours(shop: Shop) -> None
 
 def test_pull_request__hostile_output_is_no_workflow_command(shop: Shop) -> None:
     shop.use_dbt("1.12")
-    shop.build_production("1.12")
-    shop.use_workflows(install="")
-    assert shop.push().returncode == 0
+    shop.use_workflows(install="", if_no_state="full")
     hostile = (
         "{{ print('::error file=x::taken over') }}{{ print('::set-output name=outcome::x') }}"
         "select * from {{ ref('stg_rides') }}\n"
@@ -195,7 +200,7 @@ def test_pull_request__hostile_output_is_no_workflow_command(shop: Shop) -> None
 
 def test_pull_request__cancelled(shop: Shop) -> None:
     """GitHub's signals reach dbt through ci-defer, and the summary is still written."""
-    shop.use_dbt("1.12")
+    shop.use_plain_dbt("1.12")
     shop.use_workflows(install="", if_no_state="full")
     slow = (
         "{{ config(materialized='table') }} select count(*) as rows_counted from "

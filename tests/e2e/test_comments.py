@@ -54,7 +54,7 @@ def test_comment__is_one_from_the_first_push_to_the_fix(
 ) -> None:
     shop = action_shop
     shop.use_dbt("1.12")
-    shop.build_production("1.12")
+    shop.build_production()
     shop.use_workflows(install="")
     assert shop.push().returncode == 0
     assert github.comments(PULL_REQUEST) == []

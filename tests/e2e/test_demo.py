@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.e2e.shop import Ran, Shop
-from tests.environments import dbt_bin
 
 pytestmark = pytest.mark.dbt
 
@@ -29,16 +29,18 @@ def assert_tells_the_story(ran: Ran) -> None:
     assert "Traceback" not in ran.output
 
 
-def empty(root: Path, version: str) -> Shop:
+def empty(root: Path, dbt: Path) -> Shop:
     """No shop at all: a working directory and a home."""
-    shop = Shop(root, dbt_bin(version))
+    shop = Shop(root, dbt)
     shop.project.mkdir(parents=True)
     (root / "home").mkdir()
     return shop
 
 
-def test_demo__shows_the_summary_and_removes_its_folder(tmp_path: Path, dbt_version: str) -> None:
-    shop = empty(tmp_path / "nowhere", dbt_version)
+def test_demo__shows_the_summary_and_removes_its_folder(
+    tmp_path: Path, dbt_version: str, quick_dbt: Callable[[str], Path]
+) -> None:
+    shop = empty(tmp_path / "nowhere", quick_dbt(dbt_version))
 
     ran = demo(shop)
 

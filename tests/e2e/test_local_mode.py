@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ci_defer.stores.compression import compressed
 from tests.e2e.shop import Shop, names, outputs
 
 pytestmark = pytest.mark.dbt
@@ -83,8 +84,9 @@ def test_plain_state__is_damaged(one_shop: Shop) -> None:
 
 
 def damage(shop: Shop) -> None:
-    manifest = shop.bundle()["manifest.json"]
-    manifest.write_bytes(manifest.read_bytes().replace(b"customer_totals", b"customer_t0tals"))
+    manifest = shop.bundle()["manifest.json"].read_bytes()
+    damaged = manifest.replace(b"customer_totals", b"customer_t0tals")
+    shop.stored("manifest.json.zst").write_bytes(b"".join(compressed([damaged])))
 
 
 def test_damaged_bundle__is_never_used(one_shop: Shop) -> None:

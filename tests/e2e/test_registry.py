@@ -17,7 +17,9 @@ import pytest
 
 from tests.e2e.action_shop import Shop as ActionShop
 from tests.e2e.action_shop import outputs_of, pull_request_files, summary_of
+from tests.e2e.conftest import ONE_VERSION
 from tests.e2e.shop import Ran, Shop, names, node, outputs
+from tests.environments import dbt_bin
 from tests.harness.consumer import git
 from tests.harness.registry import OBJECTS, FakeRegistry, Ingestion
 
@@ -58,7 +60,9 @@ class Place:
         return self.run(*DEFER, *arguments, **environ)
 
     def onboard(self) -> None:
-        ran = self.run(*ONBOARD)
+        """With a dbt that reads its environment when it starts, as a quick one has done before."""
+        plain = dataclasses.replace(self, shop=self.shop.with_dbt(dbt_bin(ONE_VERSION)))
+        ran = plain.run(*ONBOARD)
         assert ran.exit_code == 0, ran.output
 
     def onboard_a_build(self) -> None:
@@ -88,19 +92,9 @@ def fake() -> Iterator[FakeRegistry]:
 
 @pytest.fixture
 def place(one_shop: Shop, fake: FakeRegistry, tmp_path: Path) -> Place:
-    return make_place(one_shop, fake, tmp_path)
-
-
-@pytest.fixture
-def plain_place(plain_shop: Shop, fake: FakeRegistry, tmp_path: Path) -> Place:
-    """With a dbt that reads its environment when it starts, as a quick one has done before."""
-    return make_place(plain_shop, fake, tmp_path)
-
-
-def make_place(made: Shop, fake: FakeRegistry, tmp_path: Path) -> Place:
     folder = tmp_path / "step"
     folder.mkdir()
-    shop = made.with_environ(
+    shop = one_shop.with_environ(
         GITHUB_ACTIONS="true",
         GITHUB_OUTPUT=str(folder / "output"),
         GITHUB_STEP_SUMMARY=str(folder / "summary"),
@@ -134,10 +128,9 @@ def value(arguments: list[str], option: str) -> Path:
 
 
 def test_onboard_then_defer__selects_and_reads_what_the_directory_store_does(
-    plain_place: Place,
+    place: Place,
 ) -> None:
     """Onboard has parsed the project, so the registry's manifest says of which commit it is."""
-    place = plain_place
     main = place.shop.git("rev-parse", "HEAD")
     shutil.rmtree(place.shop.target)
     place.onboard()
@@ -434,8 +427,9 @@ def test_action__onboards_a_push_and_defers_a_pull_request(
     action_shop: ActionShop, fake: FakeRegistry
 ) -> None:
     shop = action_shop
-    shop.use_dbt("1.12")
-    shop.build_production("1.12")
+    # As for `Place.onboard`: the commit goes into the manifest by way of dbt's environment.
+    shop.use_plain_dbt("1.12")
+    shop.build_production()
     shop.use_workflows(
         install="",
         state="altimate",
@@ -454,6 +448,7 @@ def test_action__onboards_a_push_and_defers_a_pull_request(
     assert shop.github.artifacts == []
     assert len(fake.ingestions) == 1
 
+    shop.use_dbt("1.12")
     ran = shop.pull_request(pull_request_files())
     assert ran.returncode == 0, ran.log
     found = outputs_of(ran)

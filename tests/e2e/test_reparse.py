@@ -94,7 +94,7 @@ def test_vars__are_those_of_this_run_for_both_commits(one_shop: Shop) -> None:
 
 def test_report__says_why_and_what_was_passed_over(one_shop: Shop) -> None:
     base = one_shop.git("rev-parse", "HEAD")
-    (one_shop.store / "shop" / base / "state.json").write_text("{}")
+    (one_shop.store / "shop" / "prod" / base / "state.json").write_text("{}")
     one_shop.pull_request(lambda shop: shop.write("notes.md", "Nothing of dbt's.\n"))
     ran = one_shop.defer("--production-target", "prod")
     assert ran.exit_code == 0, ran.output

@@ -17,7 +17,6 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal
 
 import obstore
-from google.auth.exceptions import GoogleAuthError
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -27,8 +26,8 @@ from obstore.exceptions import (
 )
 
 from ci_defer.errors import CiDeferError, ConfigurationError
-from ci_defer.stores.objects import Content, Entry, Missing
-from ci_defer.stores.services import NO_FEDERATION, SERVICES
+from ci_defer.stores.objects import NO_FEDERATION, Content, Entry, Missing
+from ci_defer.stores.services import SERVICES, endpoint
 
 if TYPE_CHECKING:
     from obstore import UpdateVersion
@@ -52,21 +51,38 @@ WRONG_REGION = frozenset(
         "IllegalLocationConstraintException",
     }
 )
+NOT_ACCEPTED = frozenset(
+    {
+        *("AuthenticationFailed", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch"),
+        # Of the service that gives credentials for the token of a workflow run.
+        *("InvalidIdentityToken", "IDPRejectedClaim"),
+    }
+)
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "RequestExpired"})
+# Of a shared access signature of Azure, which answers 403 AuthenticationFailed.
+SAS_EXPIRED = "Signature not valid in the specified time frame"
 # Where a machine of a cloud is asked for credentials of its own when there are no others; and what
-# the Azure CLI without a session, and a token of GitHub that Google refuses, look like.
+# the Azure CLI without a session looks like.
 NO_CREDENTIALS = (
     *("169.254.169.254", "metadata.google.internal", "metadata/identity", "169.254.170.2"),
-    *("get-access-token", NO_FEDERATION),
+    "get-access-token",
 )
-# In the order in which they are looked for.
+# What obstore says of a request without an answer, and what to do, in the order of looking.
+CHECK_ENDPOINT = "Run the job again; if it stays so, check {}."
 TRANSPORT = {
-    "dns error": "the name of its server cannot be resolved",
-    "ConnectionRefused": "its server refuses the connection",
-    "TimedOut": "no answer came in time",
-    "ConnectionReset": "the connection was reset",
+    "InvalidCertificate": (
+        "the certificate of its server is not trusted",
+        "Set SSL_CERT_FILE to the certificates of your authority.",
+    ),
+    "InvalidContentType": ("its server does not speak TLS", "Check {}."),
+    "dns error": ("the name of its server cannot be resolved", CHECK_ENDPOINT),
+    "ConnectionRefused": ("its server refuses the connection", CHECK_ENDPOINT),
+    "TimedOut": ("no answer came in time", ""),
+    "ConnectionReset": ("the connection was reset", ""),
 }
-HTTP_UNAUTHORIZED, HTTP_FORBIDDEN, HTTP_NOT_IMPLEMENTED = 401, 403, 501
+READING = frozenset({"list", "read"})
+HTTP_UNAUTHORIZED, HTTP_FORBIDDEN = 401, 403
+HTTP_NOT_IMPLEMENTED, HTTP_INSUFFICIENT_STORAGE = 501, 507
 
 
 class BucketError(CiDeferError):
@@ -91,9 +107,12 @@ class Bucket:
         self.location = f"{scheme}://{'/'.join([bucket, *parts])}"
         self._bucket = bucket
         self._service = SERVICES[scheme]
+        server, variable = endpoint(scheme, environ)
+        self._to_check = f"the setting state and {variable}" if variable else "the setting state"
+        self._name = f"The server {server}" if server else self._service.name
         try:
             self._store = self._service.open(bucket, "/".join(parts), environ)
-        except (BaseError, GoogleAuthError) as error:
+        except BaseError as error:
             raise ConfigurationError(
                 f"{self.location} cannot be opened: {_first_line(error)}", self._service.login
             ) from None
@@ -144,13 +163,24 @@ class Bucket:
             if rest is None:
                 obstore.put(self._store, name, first, use_multipart=False)
             else:
-                obstore.put(
-                    self._store,
-                    name,
-                    chain([first], rest),
-                    chunk_size=PART,
-                    max_concurrency=PARALLEL,
-                )
+                self._save_parts(name, chain([first], rest))
+
+    def _save_parts(self, name: str, chunks: Iterable[bytes]) -> None:
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for chunk in chunks:
+                size += len(chunk)
+                yield chunk
+
+        try:
+            obstore.put(self._store, name, counted(), chunk_size=PART, max_concurrency=PARALLEL)
+        except (BaseError, FileNotFoundError):
+            # The answer to the last request may have been lost: sent again, it is refused, and
+            # the object is there and whole.
+            if not self._has(name, size):
+                raise
 
     def replace(self, name: str, data: bytes, old: Content | None) -> bool:
         mode: Literal["create"] | UpdateVersion = "create"
@@ -185,6 +215,11 @@ class Bucket:
         except Missing:
             return False
 
+    def _has(self, name: str, size: int) -> bool:
+        with suppress(BaseError, FileNotFoundError):
+            return obstore.head(self._store, name)["size"] == size
+        return False
+
     @contextmanager
     def _explained(self, doing: str, name: str = "") -> Iterator[None]:
         """Turn an error of obstore into one for people."""
@@ -207,8 +242,16 @@ class Bucket:
         cases = (
             (
                 code in NO_BUCKET,
-                f"There is no bucket {self._bucket} that {service.name} knows ({said}).",
+                f"There is no bucket {self._bucket} that {self._name} knows ({said}).",
                 "Create it, or correct the setting state.",
+            ),
+            (
+                NO_FEDERATION in text,
+                f"There are no credentials for {what}: {NO_FEDERATION}.",
+                (
+                    "Check the inputs of google-github-actions/auth, the condition of its pool, "
+                    "the role iam.workloadIdentityUser, and `permissions: id-token: write`."
+                ),
             ),
             (
                 any(sign in text for sign in NO_CREDENTIALS),
@@ -221,34 +264,52 @@ class Bucket:
             (
                 code in WRONG_REGION or "redirect without LOCATION" in text,
                 (
-                    f"{service.name} does not find {what} in this region. "
+                    f"{self._name} does not find {what} in this region. "
                     f"It is in {region[1] if region else 'another one'}."
                 ),
-                "Set AWS_REGION to the region of the bucket.",
+                "Set AWS_REGION to the region of the bucket (aws s3api get-bucket-location).",
             ),
             (
-                code in EXPIRED,
+                code in EXPIRED or SAS_EXPIRED in text,
                 f"The credentials for {what} have expired ({said}).",
                 f"{service.login} Do it closer to this step, or ask for a longer session.",
             ),
             (
-                status == HTTP_UNAUTHORIZED or isinstance(error, UnauthenticatedError),
-                f"{service.name} does not accept the credentials for {what} ({said}).",
+                code in NOT_ACCEPTED
+                or status == HTTP_UNAUTHORIZED
+                or isinstance(error, UnauthenticatedError),
+                f"{self._name} does not accept the credentials for {what} ({said}).",
                 service.login,
             ),
             (
+                "AssumeRoleWithWebIdentity" in text,
+                f"There are no credentials for {what}: the role may not be taken ({said}).",
+                (
+                    "Check the inputs of aws-actions/configure-aws-credentials, the trust policy of the role, "
+                    "and `permissions: id-token: write`."
+                ),
+            ),
+            (
                 status == HTTP_FORBIDDEN,
-                f"{service.name} does not allow to {doing} {what} ({said}).",
-                f"{service.rights} {service.login}",
+                f"{self._name} does not allow to {doing} {what} ({said}).",
+                service.rights,
             ),
         )
         for holds, message, hint in cases:
             if holds:
                 return ConfigurationError(message, hint)
         return BucketError(
-            f"{service.name} cannot {doing} {what}: {said if status else _transport(text)}.",
-            "What the store held before is untouched. Run the job again.",
+            f"{self._name} cannot {doing} {what}: {said if status else _transport(text)[0]}.",
+            self._what_to_do(status, text, doing),
         )
+
+    def _what_to_do(self, status: int | None, text: str, doing: str) -> str:
+        untouched = "" if doing in READING else "What the store held before is untouched. "
+        if status == HTTP_INSUFFICIENT_STORAGE:
+            return f"{untouched}Make room there."
+        if status is None and (cure := _transport(text)[1]):
+            return untouched + cure.format(self._to_check)
+        return f"{untouched}Run the job again."
 
 
 def _first(chunks: Iterable[bytes], size: int) -> tuple[bytes, Iterator[bytes] | None]:
@@ -272,12 +333,12 @@ def _code(error: Exception) -> str:
     return match[1] if match else ""
 
 
-def _transport(text: str) -> str:
-    """Why no answer came, from what obstore says of its own client."""
-    for sign, reason in TRANSPORT.items():
+def _transport(text: str) -> tuple[str, str]:
+    """Why no answer came, from what obstore says of its own client, and a cure, if any."""
+    for sign, found in TRANSPORT.items():
         if sign in text:
-            return reason
-    return "the connection broke"
+            return found
+    return "the connection broke", ""
 
 
 def _first_line(error: Exception) -> str:

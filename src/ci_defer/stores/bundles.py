@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ci_defer.bundle import (
+    COMMIT,
     STATE,
     STATE_SIZE_LIMIT,
     Bundle,
@@ -37,11 +38,12 @@ from ci_defer.stores.compression import SUFFIX, compressed, decompressed
 from ci_defer.stores.objects import Content, Entry, Missing, Objects
 from ci_defer.stores.pointer import POINTER_SIZE_LIMIT, Pointer, decode_pointer, encode_pointer
 
-COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 LATEST = "latest.json"
 # The target of a state when nobody said it: the default of the profile, which dbt does not record.
 NO_TARGET = "_default"
 
+# A file of a directory that its writer did not finish.
+PARTIAL = re.compile(r"\..*\.partial")
 BLOCK = 1024 * 1024
 # Of all files of a bundle together: those of 50,000 models have 500 MB.
 MAX_SIZE = 4 * 1024**3
@@ -49,15 +51,19 @@ MAX_SIZE = 4 * 1024**3
 WORKERS = 3
 # Each failure to move the pointer means that somebody else has moved it.
 POINTER_ATTEMPTS = 100
+POINTER_FAILURES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
     """All that is kept of one commit. Without `saved_at` there is no bundle, only leftovers.
 
+    With an empty `commit` it is what writers of `latest.json` have left when they died.
+
     `saved_at` and `modified`, the newest of the objects, are by the clock of the place.
     """
 
+    folder: str
     target: str
     commit: str
     saved_at: datetime | None
@@ -151,6 +157,11 @@ class BundleStore:
                     ) from None
                 except InvalidBundle as error:
                     raise InvalidBundle(f"{name} in {folder}: {error.message}") from None
+                except OSError as error:
+                    raise CiDeferError(
+                        f"The state cannot be kept in {to.parent}: {error.strerror}.",
+                        "Make room there, or let TMPDIR name another place.",
+                    ) from None
 
             _in_parallel(fetch, provenance)
         return unpack(to, project_name=project_name)
@@ -182,15 +193,18 @@ class BundleStore:
         for folder in self._targets(only_one=False):
             by_commit: dict[str, set[Entry]] = {}
             for entry in self._objects.entries(folder):
-                commit = entry.name.removeprefix(f"{folder}/").partition("/")[0]
-                if COMMIT.fullmatch(commit):
+                commit, _, rest = entry.name.removeprefix(f"{folder}/").partition("/")
+                if rest and COMMIT.fullmatch(commit):
                     by_commit.setdefault(commit, set()).add(entry)
+                elif not rest and PARTIAL.fullmatch(commit):
+                    by_commit.setdefault("", set()).add(entry)
             pointer = self._pointer(f"{folder}/{LATEST}")[0]
             for commit, entries in by_commit.items():
                 state = f"{folder}/{commit}/{STATE}"
                 saved_at = next((e.modified for e in entries if e.name == state), None)
                 found.append(
                     Stored(
+                        folder=f"{folder}/{commit}",
                         target=folder.rpartition("/")[2],
                         commit=commit,
                         saved_at=saved_at,
@@ -203,23 +217,37 @@ class BundleStore:
 
     def leftovers(self, stored: Stored) -> list[Entry]:
         """What is kept of a commit besides its bundle: earlier publications, and broken ones."""
-        folder = f"{self._project}/{stored.target}/{stored.commit}"
+        folder = stored.folder
         if stored.saved_at is None:
             return list(stored.entries)
         others = [entry for entry in stored.entries if entry.name != f"{folder}/{STATE}"]
-        if len({entry.name.rpartition("/")[0] for entry in others}) <= 1:
+        folders = {entry.name.rpartition("/")[0] for entry in others}
+        if len(folders) <= 1 and not any("/." in entry.name for entry in others):
             return []
-        publication = f"{folder}/{_publication(self._state(folder))}/"
-        return [entry for entry in others if not entry.name.startswith(publication)]
+        try:
+            publication = f"{folder}/{_publication(self._state(folder))}/"
+        except InvalidBundle:
+            # Somebody has removed it meanwhile.
+            return []
+        return [
+            entry
+            for entry in others
+            if not entry.name.startswith(publication)
+            or PARTIAL.fullmatch(entry.name.removeprefix(publication))
+        ]
 
     def remove(self, stored: Stored) -> bool:
-        """Delete all that is kept of a commit, unless that has changed since: then False."""
-        folder = f"{self._project}/{stored.target}/{stored.commit}"
-        if set(self._objects.entries(folder)) != stored.entries:
+        """Delete all that is kept of a commit, unless that has changed since: then False.
+
+        Where two do this at once, or one publishes the same commit in that instant, the bundle is
+        gone, and no half of it stays.
+        """
+        state = f"{stored.folder}/{STATE}"
+        if set(self._objects.entries(stored.folder)) != stored.entries:
             return False
-        # The state first: from then on the bundle does not exist.
         names = sorted(entry.name for entry in stored.entries)
-        self._objects.delete(sorted(names, key=lambda name: name != f"{folder}/{STATE}"))
+        # The state first: from then on the bundle does not exist.
+        self._objects.delete(sorted(names, key=lambda name: name != state))
         return True
 
     def remove_leftovers(self, entries: Iterable[Entry]) -> None:
@@ -234,6 +262,9 @@ class BundleStore:
         else:
             names = self._objects.folders(self._project)
             if only_one and len(names) > 1:
+                # Leftovers of a writer that died are no states.
+                names = [name for name in names if self._has_states(name)]
+            if only_one and len(names) > 1:
                 raise ConfigurationError(
                     f"{self.location} holds the states of several targets: "
                     f"{', '.join(sorted(names)[:10])}.",
@@ -247,6 +278,10 @@ class BundleStore:
         except Missing:
             return False
         return True
+
+    def _has_states(self, target: str) -> bool:
+        entries = self._objects.entries(f"{self._project}/{target}")
+        return any(entry.name.endswith(f"/{STATE}") for entry in entries)
 
     def _has_entries(self, folder: str) -> bool:
         return next(iter(self._objects.entries(folder)), None) is not None
@@ -273,17 +308,28 @@ class BundleStore:
                 f"{LATEST} is for {self._branch}, and this state is of {provenance.origin.branch}."
             )
             return
+        try:
+            self._let_name(name, ours)
+        except CiDeferError as error:
+            # Nobody who builds a pull request reads it.
+            self._log.warning(f"The state is saved, but {LATEST} does not name it: {error}")
+
+    def _let_name(self, name: str, ours: Pointer) -> None:
+        failures = 0
         for _ in range(POINTER_ATTEMPTS):
             theirs, content = self._pointer(name)
             if theirs and not ours.is_newer_than(theirs, self._is_ancestor):
                 self._log.info(f"{LATEST} names commit {theirs.commit[:12]}, which is not older.")
                 return
-            if self._objects.replace(name, encode_pointer(ours), content):
-                return
-        raise CiDeferError(
-            f"{LATEST} in {self.location} is written by others all the time.",
-            "The state itself is saved. Run the job again to let it name the newest one.",
-        )
+            try:
+                if self._objects.replace(name, encode_pointer(ours), content):
+                    return
+            except CiDeferError:
+                # A connection that broke: perhaps it was written all the same.
+                failures += 1
+                if failures == POINTER_FAILURES:
+                    raise
+        raise CiDeferError("it is written by others all the time.", "Run the job again.")
 
 
 def _in_parallel(work: Callable[[str, FileRecord], None], provenance: Provenance) -> None:
@@ -312,5 +358,10 @@ def _publication(state: bytes) -> str:
 
 def _folder_of(target: str) -> str:
     """The target, as one part of a name: dbt allows any characters in it."""
-    name = quote(target, safe="") or NO_TARGET
-    return name if name.strip(".") else name.replace(".", "%2E")
+    if not target:
+        return NO_TARGET
+    name = quote(target, safe="")
+    # Parts of a path that mean something else.
+    if name == NO_TARGET or not name.strip("."):
+        return "".join(f"%{byte:02X}" for byte in target.encode())
+    return name

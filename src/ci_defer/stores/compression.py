@@ -57,3 +57,5 @@ def decompressed(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
         raise InvalidBundle(f"It is damaged: {error}.") from None
     if not decompressor.eof or left:
         raise InvalidBundle("It is cut short.")
+    if decompressor.unused_data:
+        raise InvalidBundle("It is damaged: more follows after its end.")

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from ci_defer.bundle import MANIFEST
 from ci_defer.errors import CiDeferError, ConfigurationError
@@ -22,6 +22,9 @@ from ci_defer.stores.objects import Content, Entry, Missing
 
 BLOCK = 1024 * 1024
 LOCK = ".lock"
+ATTEMPTS = 100
+
+Made = TypeVar("Made")
 
 
 class Directory:
@@ -36,8 +39,10 @@ class Directory:
 
     def folders(self, folder: str) -> list[str]:
         self._check_root()
-        with self._reading(), contextlib.suppress(FileNotFoundError):
-            return [path.name for path in self._path(folder).iterdir() if path.is_dir()]
+        with self._reading(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            names = [path.name for path in self._path(folder).iterdir() if path.is_dir()]
+            # A folder is made before the first file in it is whole.
+            return [name for name in names if any(self.entries(f"{folder}/{name}"))]
         return []
 
     def entries(self, folder: str) -> Iterator[Entry]:
@@ -56,15 +61,16 @@ class Directory:
             try:
                 with self._path(name).open("rb") as file:
                     data = file.read(limit + 1)
+                    version = _version(os.fstat(file.fileno()))
             except (FileNotFoundError, NotADirectoryError):
                 raise Missing(name) from None
-        return Content(data, hashlib.sha256(data).hexdigest())
+        return Content(data, version)
 
     def chunks(self, name: str) -> Iterator[bytes]:
         with self._reading():
             try:
                 file = self._path(name).open("rb")
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 raise Missing(name) from None
             with file:
                 while block := file.read(BLOCK):
@@ -91,12 +97,10 @@ class Directory:
                 break
 
     def replace(self, name: str, data: bytes, old: Content | None) -> bool:
-        with self._locked(self._path(name).parent):
-            try:
-                now = self.read(name, len(data) + len(old.data if old else b""))
-            except Missing:
-                now = None
-            if (now and now.version) != (old and old.version):
+        path = self._path(name)
+        with self._locked(path.parent):
+            now = _version(path.stat()) if path.exists() else None
+            if now != (old and old.version):
                 return False
             self.save(name, [data])
             return True
@@ -105,14 +109,18 @@ class Directory:
         with self._writing():
             for name in names:
                 path = self._path(name)
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                     path.unlink()
-                # Folders that are empty now go as well; one that is not stays.
-                with contextlib.suppress(OSError):
-                    for folder in path.parents:
-                        if folder == self._root:
-                            break
-                        folder.rmdir()
+                self._tidy(path.parent)
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove a folder and those above it, as far as there is no file in them."""
+        with contextlib.suppress(OSError):
+            while folder != self._root:
+                for empty in folder.iterdir():
+                    empty.rmdir()
+                folder.rmdir()
+                folder = folder.parent
 
     def _path(self, name: str) -> Path:
         return self._root.joinpath(*name.split("/"))
@@ -156,8 +164,7 @@ class Directory:
     def _locked(self, folder: Path) -> Iterator[None]:
         """Hold the lock of a folder. A process that dies lets go of it."""
         with self._writing():
-            folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            handle = _lock_file(folder)
         try:
             # A network share may have no locks: there the last writer wins.
             with contextlib.suppress(OSError):
@@ -167,17 +174,35 @@ class Directory:
             os.close(handle)
 
 
+def _version(found: os.stat_result) -> str:
+    """Every write makes a new file; the times tell two apart that got the same number."""
+    return f"{found.st_ino}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_size}"
+
+
 def _new_file(folder: Path) -> tuple[int, str]:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Who deletes the last file of a folder deletes the folder, perhaps just now.
-        with contextlib.suppress(FileNotFoundError):
-            return tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial")
+    return _inside(folder, lambda: tempfile.mkstemp(dir=folder, prefix=".", suffix=".partial"))
+
+
+def _lock_file(folder: Path) -> int:
+    return _inside(folder, lambda: os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666))
+
+
+def _inside(folder: Path, make: Callable[[], Made]) -> Made:
+    """Make something in a folder, and the folder first.
+
+    Who deletes the last file of a folder deletes the folder too, perhaps just now: then again.
+    """
+    for _ in range(ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            folder.mkdir(parents=True, exist_ok=True)
+            return make()
+    folder.mkdir(parents=True, exist_ok=True)
+    return make()
 
 
 def _raise(error: OSError) -> None:
-    # A folder that is not there has no entries.
-    if not isinstance(error, FileNotFoundError):
+    # A folder that is not there, or is a file, has no entries.
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 

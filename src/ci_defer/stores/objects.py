@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+# What a provider of credentials says through the library of a bucket, which shows only the text.
+NO_FEDERATION = "Google does not exchange the token of this workflow run"
+
 
 class Missing(Exception):
     """There is no object of that name."""

@@ -10,7 +10,7 @@ from datetime import datetime
 
 import msgspec
 
-from ci_defer.bundle import Provenance
+from ci_defer.bundle import COMMIT, Provenance
 
 SCHEMA_VERSION = 1
 # A real one has 200 bytes.
@@ -62,6 +62,9 @@ def encode_pointer(pointer: Pointer) -> bytes:
 def decode_pointer(data: bytes) -> Pointer | None:
     """Read latest.json; None for one that this version cannot read, which may be written over."""
     try:
-        return msgspec.json.decode(data, type=Pointer)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        pointer = msgspec.json.decode(data, type=Pointer)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+    # The commit goes to git: nothing but an object id may.
+    is_ours = pointer.schema_version == SCHEMA_VERSION and COMMIT.fullmatch(pointer.commit)
+    return pointer if is_ours else None

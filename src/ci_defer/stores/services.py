@@ -13,20 +13,17 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from google.auth.exceptions import GoogleAuthError
-from google.auth.identity_pool import Credentials
-from google.auth.transport.requests import Request
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from ci_defer import __version__
 from ci_defer.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from obstore.store import AzureConfig, ClientConfig, GCSCredential, RetryConfig
+    from obstore.store import AzureConfig, ClientConfig, GCSCredentialProvider, RetryConfig
 
 # For a part of 8 MB: 30 kB/s is still fast enough. A server that says nothing is given up earlier.
 REQUEST_TIMEOUT = timedelta(minutes=5)
@@ -47,71 +44,66 @@ RETRIES: RetryConfig = {
 class Service:
     """A service: its name, and what to do about credentials and rights.
 
-    `open` takes the bucket, a prefix in it and the environment. Raises ConfigurationError when the
-    environment does not say enough, and what obstore raises.
+    `endpoints` are the variables that name another server which speaks like it. `open` takes the
+    bucket, a prefix in it and the environment. Raises ConfigurationError when the environment does
+    not say enough, and what obstore raises.
     """
 
     name: str
     login: str
     rights: str
+    endpoints: tuple[str, ...]
     open: Callable[[str, str, Mapping[str, str]], S3Store | GCSStore | AzureStore]
 
 
-def _options(endpoint: str) -> ClientConfig:
+def endpoint(scheme: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The server that is to be asked in place of the service's own, and the variable that says so.
+
+    Both are empty when nothing does.
+    """
+    names = (name for name in SERVICES[scheme].endpoints if environ.get(name))
+    name = next(names, "")
+    return environ.get(name, ""), name
+
+
+def _options(server: str) -> ClientConfig:
     return {
         "timeout": REQUEST_TIMEOUT,
         "read_timeout": READ_TIMEOUT,
         "connect_timeout": CONNECT_TIMEOUT,
         "user_agent": f"ci-defer/{__version__}",
         # Who names such an endpoint means it: a server on this machine or in this network.
-        "allow_http": endpoint.startswith("http://"),
+        "allow_http": server.startswith("http://"),
     }
 
 
 def _open_s3(bucket: str, prefix: str, environ: Mapping[str, str]) -> S3Store:
-    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     return S3Store(
         bucket,
         prefix=prefix or None,
-        client_options=_options(_one_of(environ, names)),
+        client_options=_options(endpoint("s3", environ)[0]),
         retry_config=RETRIES,
     )
 
 
 def _open_gcs(bucket: str, prefix: str, environ: Mapping[str, str]) -> GCSStore:
-    # The name that Google's own clients know.
-    endpoint = _one_of(environ, ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"))
+    server, _ = endpoint("gs", environ)
     file = environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     return GCSStore(
         bucket,
         prefix=prefix or None,
-        config={"base_url": endpoint} if endpoint else None,
-        client_options=_options(endpoint),
+        config={"base_url": server} if server else None,
+        client_options=_options(server),
         retry_config=RETRIES,
-        credential_provider=_Federated(file) if _is_federated(file) else None,
+        credential_provider=_federated(file) if _is_federated(file) else None,
     )
 
 
-class _Federated:
-    """Credentials of workload identity federation (OIDC), which obstore does not know by itself."""
+def _federated(file: str) -> GCSCredentialProvider:
+    # Its library takes longer to load than all of ours.
+    from ci_defer.stores.google import Federated  # noqa: PLC0415
 
-    def __init__(self, file: str) -> None:
-        # The general loader would also ask Google for the project, which nobody needs here.
-        self._credentials = Credentials.from_file(  # type: ignore[no-untyped-call] # theirs
-            file, scopes=["https://www.googleapis.com/auth/devstorage.read_write"]
-        )
-
-    def __call__(self) -> GCSCredential:
-        try:
-            self._credentials.refresh(Request())
-        except GoogleAuthError:
-            # What it says may hold the token that was to be exchanged.
-            raise PermissionError(NO_FEDERATION) from None
-        expiry = self._credentials.expiry
-        return {
-            "token": str(self._credentials.token),
-            "expires_at": expiry.replace(tzinfo=timezone.utc) if expiry else None,
-        }
+    return Federated(file)
 
 
 def _is_federated(file: str) -> bool:
@@ -123,7 +115,6 @@ def _is_federated(file: str) -> bool:
 
 
 def _open_azure(bucket: str, prefix: str, environ: Mapping[str, str]) -> AzureStore:
-    endpoint = _one_of(environ, ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"))
     # The second name is the one that the Azure CLI knows.
     account = _one_of(environ, ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"))
     if not account:
@@ -141,7 +132,7 @@ def _open_azure(bucket: str, prefix: str, environ: Mapping[str, str]) -> AzureSt
         bucket,
         prefix=prefix or None,
         config=given,
-        client_options=_options(endpoint),
+        client_options=_options(endpoint("az", environ)[0]),
         retry_config=RETRIES,
     )
 
@@ -156,19 +147,25 @@ SERVICES = {
         "Run aws-actions/configure-aws-credentials before ci-defer, or set AWS_ACCESS_KEY_ID and "
         "AWS_SECRET_ACCESS_KEY.",
         "The role needs s3:ListBucket, s3:GetObject and, to publish, s3:PutObject.",
+        ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
         _open_s3,
     ),
     "gs": Service(
         "Google Cloud Storage",
         "Run google-github-actions/auth before ci-defer, or set GOOGLE_APPLICATION_CREDENTIALS.",
         "The account needs storage.objects.list and get and, to publish, create and delete.",
+        # The second is the name that Google's own clients know.
+        ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"),
         _open_gcs,
     ),
     "az": Service(
         "Azure Blob Storage",
         "Run azure/login before ci-defer, or set AZURE_STORAGE_SAS_TOKEN or "
         "AZURE_STORAGE_ACCOUNT_KEY.",
-        "The identity needs the role Storage Blob Data Reader or, to publish, Contributor.",
+        "The identity needs the role Storage Blob Data Reader or, to publish, Contributor, and "
+        "the network rules of the account must let this runner in. A key, or "
+        "AZURE_STORAGE_SAS_TOKEN, must be of this account.",
+        ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
         _open_azure,
     ),
 }
@@ -179,4 +176,3 @@ AZURE_CREDENTIALS = (
     *("AZURE_FEDERATED_TOKEN_FILE", "AZURE_CREDENTIAL_TYPE", "AZURE_USE_AZURE_CLI"),
     *("AZURE_SKIP_SIGNATURE", "AZURE_MSI_ENDPOINT", "AZURE_IDENTITY_ENDPOINT"),
 )
-NO_FEDERATION = "the token of this workflow run is not accepted"
