@@ -36,6 +36,7 @@ def facts(
         found=None,
         passed_over=[],
         manifest=msgspec.json.decode(json.dumps(manifest(nodes)), type=Manifest),
+        compares_unrendered=None,
         planned=[],
         invocations=[],
         production_target=None,

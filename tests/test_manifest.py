@@ -30,7 +30,10 @@ def test_read_manifest__finds_every_kind_of_resource(tmp_path: Path) -> None:
 
 
 def test_read_manifest__skips_what_it_does_not_know(tmp_path: Path) -> None:
-    document = {**manifest([node("model.shop.a", columns={"x": [1]})]), "child_map": {"a": [None]}}
+    document = {
+        **manifest([node("model.shop.a", doc_blocks={"x": [1]})]),
+        "child_map": {"a": [None]},
+    }
     write_artifacts(tmp_path, manifest=document)
     assert list(read_manifest(tmp_path / "manifest.json").nodes) == ["model.shop.a"]
 

@@ -357,3 +357,24 @@ def test_downstream__of_what_was_not_selected_is_found_too() -> None:
 def test_values__are_cut_when_they_are_long() -> None:
     [(_, said)] = compared(A, configured(pre_hook="x" * 500), configured(pre_hook="y\n  y"))
     assert said == f"config pre_hook: {'x' * 59}… → y y"
+
+
+# What JSON does not show ------------------------------------------------------------------------
+
+
+def test_date__that_dbt_takes_for_changed_in_every_run_is_named() -> None:
+    # Read from YAML it is a date, and from the state's JSON a text: dbt finds them different.
+    dated = reads(A, **configured(begin="2024-01-01"))
+    made = project(dated, reads(B, A), reads(C))
+    [(kind, said)] = reasons(A, made, made)
+    assert (kind, said) == (
+        CONFIGS,
+        "config begin holds a date, which dbt takes for changed in every run: quote it",
+    )
+    assert reasons(B, made, made) == [(ReasonKind.DOWNSTREAM, "downstream of a")]
+    assert reasons(C, made, made) == [(ReasonKind.CHOSEN, "chosen by the setting select")]
+
+
+def test_date__is_no_reason_where_there_is_another_one() -> None:
+    old, new = configured(begin="2024-01-01", a=1), configured(begin="2024-01-01", a=2)
+    assert compared(A, old, new) == [(CONFIGS, "config a: 1 → 2")]

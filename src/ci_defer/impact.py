@@ -7,6 +7,7 @@ is built: dbt has done that.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 from ci_defer.manifest import Manifest, Node
 from ci_defer.report import Exposure, Removed

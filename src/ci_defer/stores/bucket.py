@@ -285,8 +285,8 @@ class Bucket:
                 "AssumeRoleWithWebIdentity" in text,
                 f"There are no credentials for {what}: the role may not be taken ({said}).",
                 (
-                    "Check the inputs of aws-actions/configure-aws-credentials, the trust policy of the role, "
-                    "and `permissions: id-token: write`."
+                    "Check the inputs of aws-actions/configure-aws-credentials, the trust policy "
+                    "of the role, and `permissions: id-token: write`."
                 ),
             ),
             (
