@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,8 +198,8 @@ class Shop:
     def bundle(self) -> dict[str, Path]:
         """The files of the one published state, by the name dbt knows them by: copies of them."""
         state = self.stored(STATE)
-        to = self.root / "published"
-        to.mkdir(exist_ok=True)
+        # A new folder each time: two workers may ask the same production.
+        to = Path(tempfile.mkdtemp(prefix="published-", dir=self.root))
         shutil.copyfile(state, to / STATE)
         for name, record in decode_state(state).files.items():
             chunks = [self.stored(f"{name}{SUFFIX}").read_bytes()]
