@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import json
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ci_defer.account import DEFAULT_URL, Account
-from ci_defer.errors import ConfigurationError
-from ci_defer.stores import Latest, Store, Surroundings, open_store
+from ci_defer.errors import ConfigurationError, StateNotFound
+from ci_defer.stores import Latest, Store, Surroundings, open_source, open_store
 from ci_defer.stores.altimate import Registry
 from ci_defer.stores.artifact import ArtifactStore
 from ci_defer.stores.bundles import BundleStore
-from tests.samples import Log, content, packed
+from tests.harness.objects import S3Server
+from tests.samples import Log, content, manifest, node, packed
 
 
 def no_account() -> Account:
@@ -138,3 +141,24 @@ def test_open_store__of_artifact_on_enterprise_server_points_to_an_object_store(
     around = replace(AROUND, is_on_enterprise_server=True)
     with pytest.raises(ConfigurationError, match=r"Enterprise Server.*object store"):
         open_store("artifact", "shop", around)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", ["manifest.json", "team a/prod/manifest.json"])
+def test_open_source__of_a_manifest_in_a_bucket_is_a_state_without_provenance(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    for variable, value in s3.environ().items():
+        monkeypatch.setenv(variable, value)
+    bucket = s3.create(f"plain-{uuid.uuid4().hex[:12]}")
+    s3.write(bucket, name, json.dumps(manifest([node("model.shop.a")])).encode())
+    uri = f"s3://{bucket}/{name}"
+    source = open_source(uri, "shop", replace(AROUND, environ=s3.environ()))
+    assert isinstance(source, Latest)
+    bundle = source.get(tmp_path, project_name="shop")
+    assert (bundle.provenance, list(bundle.manifest.nodes)) == (None, ["model.shop.a"])
+    assert source.location == uri
+    gone = open_source(f"s3://{bucket}/x.json", "shop", replace(AROUND, environ=s3.environ()))
+    assert isinstance(gone, Latest)
+    with pytest.raises(StateNotFound, match=f"There is no object s3://{bucket}/x.json"):
+        gone.get(tmp_path, project_name="shop")

@@ -78,6 +78,8 @@ class Shop:
         self.directory = directory
         self.github = github
         self.run_id = 4000
+        # What a step before ours has left in the environment, such as a login.
+        self.variables: dict[str, str] = {}
         self._provision = provision
         self._temporary: Path | None = None
         # Only these two programs: a whole environment would bring its python3 along.
@@ -129,7 +131,7 @@ class Shop:
 
     @property
     def environ(self) -> dict[str, str]:
-        return {"DEMO_WAREHOUSE": str(self.directory / WAREHOUSE)}
+        return {"DEMO_WAREHOUSE": str(self.directory / WAREHOUSE), **self.variables}
 
     def push(self) -> ActRun:
         """Run the first workflow for what is checked out, as production's run on main."""
