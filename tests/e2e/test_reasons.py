@@ -48,7 +48,7 @@ from tests.environments import clean_environ, dbt_bin
 pytestmark = pytest.mark.dbt
 
 LONG = int(os.environ.get("CI_DEFER_LONG", "0"))
-SHORT = 5
+SHORT = 3
 BUNDLES = 14
 
 SUB_SELECTORS = (
