@@ -268,6 +268,7 @@ def test_demo__has_no_setting() -> None:
 PURE = {
     *(
         "account",
+        "addresses",
         "annotations",
         "archive",
         "bundle",

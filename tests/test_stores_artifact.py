@@ -321,7 +321,7 @@ def test_a_hostile_or_broken_archive_is_passed_over(
 def test_a_bomb_is_stopped_where_the_limit_is(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ci_defer.stores.artifact.MAX_UNPACKED", 10_000_000)
+    monkeypatch.setattr("ci_defer.stores.artifact.MAX_SIZE", 10_000_000)
     place.publish(place.middle)
     place.publish(place.base, archive=lambda _: zipped(("manifest.json", bytes(50_000_000))))
     assert place.found() == place.middle

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import msgspec
 
+from ci_defer.addresses import is_safe_url
 from ci_defer.errors import ConfigurationError
 
 API_KEY = "ALTIMATE_API_KEY"
@@ -20,7 +20,6 @@ INSTANCE_NAME = "ALTIMATE_INSTANCE_NAME"
 FILE = ".altimate/altimate.json"
 
 DEFAULT_URL = "https://api.myaltimate.com"
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 VARIABLE = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -96,16 +95,6 @@ def find_account(
             f"Leave it empty for {DEFAULT_URL}.",
         )
     return account
-
-
-def is_safe_url(url: str) -> bool:
-    """Whether a key may be sent there: https, or this machine."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    is_local = parts.scheme == "http" and parts.hostname in LOOPBACK
-    return bool(parts.hostname) and (parts.scheme == "https" or is_local)
 
 
 def _read(file: bytes, environ: Mapping[str, str], *, is_needed: bool) -> _File:

@@ -35,6 +35,8 @@ BUILDING_COMMANDS = frozenset({"build", "run", "seed", "snapshot", "retry", None
 COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 SCHEMA_VERSION = 1
+# Of all files of a bundle together: those of 50,000 models have 500 MB.
+MAX_SIZE = 4 * 1024**3
 # A real state.json has about 1 kB: anything larger is not one of ours.
 STATE_SIZE_LIMIT = 64 * 1024
 

@@ -25,6 +25,15 @@ def parents(node: Node) -> list[str]:
     return node.depends_on.nodes
 
 
+def children(nodes: Iterable[Node]) -> Mapping[str, list[str]]:
+    """The unique ids of what reads each node, one step away."""
+    found: dict[str, list[str]] = {}
+    for node in nodes:
+        for parent in parents(node):
+            found.setdefault(parent, []).append(node.unique_id)
+    return found
+
+
 def visible_parents(node: Node, manifest: Manifest, is_visible: Callable[[str], bool]) -> list[str]:
     """The nearest ancestors that are visible, each once: what is hidden in between is passed."""
     found: dict[str, None] = {}
@@ -68,14 +77,14 @@ def _owner(owner: Any) -> str:
 
 def downstream(start: Iterable[str], manifest: Manifest) -> set[str]:
     """`start` and everything that reads it, over any number of steps."""
-    children = _children(manifest.resources())
+    read_by = children(manifest.resources())
     reached: set[str] = set()
     queue = list(start)
     while queue:
         unique_id = queue.pop()
         if unique_id not in reached:
             reached.add(unique_id)
-            queue += children.get(unique_id, ())
+            queue += read_by.get(unique_id, ())
     return reached
 
 
@@ -87,7 +96,7 @@ def removed(manifest: Manifest, production: Manifest) -> list[Removed]:
         for node in production.resources()
         if node.unique_id not in ours and node.resource_type != "operation"
     ]
-    readers = _children(production.resources()) if gone else {}
+    readers = children(production.resources()) if gone else {}
     disabled = manifest.disabled or {}
     return [
         Removed(
@@ -100,14 +109,6 @@ def removed(manifest: Manifest, production: Manifest) -> list[Removed]:
         )
         for node in gone
     ]
-
-
-def _children(nodes: Iterable[Node]) -> Mapping[str, list[str]]:
-    children: dict[str, list[str]] = {}
-    for node in nodes:
-        for parent in parents(node):
-            children.setdefault(parent, []).append(node.unique_id)
-    return children
 
 
 def _remaining(unique_ids: Iterable[str], ours: Collection[str]) -> list[str]:

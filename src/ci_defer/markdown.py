@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from ci_defer import lineage
-from ci_defer.bundle import Bundle
+from ci_defer.bundle import COMMIT, Bundle
 from ci_defer.gfm import (
     block,
     code,
@@ -77,8 +77,6 @@ SHORT_NAME = 100
 SHORT_MESSAGE = 200
 MAX_NODES_IN_SIGHT = 5
 ONLY_ROWS = re.compile(r"Got \d+ results?, configured to \w+ if [^\n]*")
-
-COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 COMMENT = Page(65_536, characters, 100, "in the summary of the job")

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ci_defer.impact import parents
+from ci_defer.impact import children
 from ci_defer.manifest import (
     Exposure,
     FileHash,
@@ -31,7 +31,7 @@ from ci_defer.manifest import (
     SemanticModel,
     Source,
 )
-from ci_defer.report import Reason, ReasonKind
+from ci_defer.report import TESTS, Reason, ReasonKind
 
 # What dbt compares under another name, or not at all. An unknown key counts.
 NOT_COMPARED = frozenset({"alias", "schema", "database", "tags", "group"})
@@ -46,7 +46,6 @@ DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[T ]\d{2}:)")
 Distances: TypeAlias = dict[str, tuple[int, list[str]]]
 MAX_VALUE = 60
 MAX_NAMED = 3
-TESTS = frozenset({"test", "unit_test"})
 NEW_IS_NOT_MODIFIED = (Source, Exposure, Metric, SemanticModel, SavedQuery)
 
 
@@ -186,12 +185,8 @@ class Explained:
         return found
 
     @cached_property
-    def _children(self) -> dict[str, list[str]]:
-        children: dict[str, list[str]] = {}
-        for node in self._manifest.resources():
-            for parent in parents(node):
-                children.setdefault(parent, []).append(node.unique_id)
-        return children
+    def _children(self) -> Mapping[str, list[str]]:
+        return children(self._manifest.resources())
 
     def _name(self, unique_id: str) -> str:
         node = self._manifest.find(unique_id)

@@ -20,6 +20,7 @@ import requests
 import tenacity
 
 from ci_defer import __version__
+from ci_defer.addresses import is_safe_url
 from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
 from ci_defer.log import Log
 
@@ -29,7 +30,6 @@ ATTEMPTS = 5
 # A job that waits longer than this costs more than one that says so.
 LONGEST_WAIT = 120
 CHUNK = 1024 * 1024
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 Answer = TypeVar("Answer")
 
 
@@ -380,13 +380,9 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 def is_safe(address: str, service: str) -> bool:
     """Whether a file may be there: at https, or at plain http where the service itself is local."""
-    try:
-        target, own = urlsplit(address), urlsplit(service)
-    except ValueError:
+    if not is_safe_url(address):
         return False
-    if target.scheme == "https":
-        return bool(target.hostname)
-    return target.scheme == own.scheme == "http" and target.hostname in LOOPBACK
+    return urlsplit(address).scheme == "https" or urlsplit(service).scheme == "http"
 
 
 def _path(url: str) -> str:

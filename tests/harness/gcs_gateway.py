@@ -35,16 +35,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import format_datetime
 from http.client import HTTPConnection
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
-from tests.harness.objects_http import StreamHandler, StreamServer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from tests.harness.objects_http import Served, StreamHandler
 
 _JSON_API = re.compile(r"/(?:(?:upload/|download/|batch/)?storage/v1(?:/.*)?|b(?:/.*)?|batch)?")
 _XML_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -199,7 +195,7 @@ class Emulator:
         return self.exchange("DELETE", _target(bucket, name))[0] in {200, 204}
 
 
-class GcsGateway:
+class GcsGateway(Served):
     """The gateway on a free port of 127.0.0.1; a context manager."""
 
     def __init__(self, emulator: Emulator) -> None:
@@ -208,29 +204,7 @@ class GcsGateway:
         """Once set, all requests have to bear it."""
         self._emulator = emulator
         self._uploads: dict[str, _Upload] = {}
-        self._server = StreamServer(self._serve)
-
-    @property
-    def url(self) -> str:
-        """The base URL of both APIs, without a slash at the end."""
-        return self._server.url
-
-    @property
-    def failures(self) -> list[str]:
-        """Tracebacks of what the gateway did wrong."""
-        return self._server.failures
-
-    def __enter__(self) -> Self:
-        self._server.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.__exit__(kind, error, trace)
+        super().__init__(self._serve)
 
     def _serve(self, request: StreamHandler) -> None:
         parts = urlsplit(f"//host{request.path}")

@@ -105,6 +105,38 @@ class StreamServer(ThreadingHTTPServer):
             self.failures.append(traceback.format_exc())
 
 
+class Served:
+    """Answers requests on a free port of 127.0.0.1 by a method of its own; a context manager.
+
+    The port is bound at once; requests are answered inside the `with` block.
+    """
+
+    def __init__(self, handler: Callable[[StreamHandler], None]) -> None:
+        self._server = StreamServer(handler)
+
+    @property
+    def url(self) -> str:
+        """The address, without a slash at the end."""
+        return self._server.url
+
+    @property
+    def failures(self) -> list[str]:
+        """Tracebacks of what it did wrong itself."""
+        return self._server.failures
+
+    def __enter__(self) -> Self:
+        self._server.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.__exit__(kind, error, trace)
+
+
 class StreamHandler(BaseHTTPRequestHandler):
     """One connection, and what a handler asks and answers with."""
 

@@ -12,14 +12,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse
-from types import TracebackType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from tests.harness.objects_http import PIECE, StreamHandler, StreamServer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from tests.harness.objects_http import PIECE, Served, StreamHandler
 
 _LONGEST_HOLD = 60.0
 """Seconds that an answer waits for an event that a test forgot to set."""
@@ -113,7 +109,7 @@ class _Injected:
     left: int | None
 
 
-class FaultProxy:
+class FaultProxy(Served):
     """Forwards to the server at `upstream`, from a free port of 127.0.0.1; a context manager."""
 
     def __init__(self, upstream: str) -> None:
@@ -123,7 +119,7 @@ class FaultProxy:
             raise ValueError(f"{upstream} has no port")
         self._upstream = (parts.hostname, parts.port)
         self._path = parts.path
-        self._server = StreamServer(self._serve)
+        super().__init__(self._serve)
         self._injected: list[_Injected] = []
         self._guard = threading.Lock()
         self.requests: list[Seen] = []
@@ -132,11 +128,6 @@ class FaultProxy:
     def url(self) -> str:
         """As `upstream`, with the port of the proxy."""
         return f"{self._server.url}{self._path}"
-
-    @property
-    def failures(self) -> list[str]:
-        """Tracebacks of what the proxy itself did wrong."""
-        return self._server.failures
 
     @property
     def pending(self) -> list[Fault]:
@@ -178,18 +169,6 @@ class FaultProxy:
             DropAnswer(), re.compile(method), re.compile(path, re.DOTALL), re.compile(query), None
         )
         return sum(_matches(wanted, seen) for seen in list(self.requests))
-
-    def __enter__(self) -> Self:
-        self._server.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.__exit__(kind, error, trace)
 
     def _serve(self, request: StreamHandler) -> None:
         fault = self._next(request)

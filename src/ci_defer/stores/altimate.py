@@ -16,14 +16,13 @@ from typing import Any
 import msgspec
 
 from ci_defer.account import Account
-from ci_defer.bundle import MANIFEST, Bundle, unpack
+from ci_defer.bundle import MANIFEST, MAX_SIZE, Bundle, unpack
 from ci_defer.errors import CiDeferError, NotJson, StateNotFound
 from ci_defer.log import Log
 from ci_defer.web import Service, Web, WebError, header_value, is_safe
 
 # In the order in which the registry's own client uploads them; the names are its file types.
 FILES = (MANIFEST, "catalog.json", "run_results.json", "sources.json", "semantic_manifest.json")
-MAX_MANIFEST = 4 * 1024**3
 # A gateway may answer with a page of its own, and a download may break off, with status 200.
 DOWNLOADS = 3
 
@@ -100,7 +99,7 @@ class Registry:
                     lambda: self._address_of_manifest(integration),
                     to / MANIFEST,
                     name="the manifest",
-                    limit=MAX_MANIFEST,
+                    limit=MAX_SIZE,
                 )
                 try:
                     return unpack(to, project_name=project_name)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ci_defer.archive import extract
-from ci_defer.bundle import FILES, STATE, Bundle, unpack
+from ci_defer.bundle import FILES, MAX_SIZE, STATE, Bundle, unpack
 from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
 from ci_defer.log import Log
 
@@ -26,7 +26,6 @@ TRUSTED_EVENTS = frozenset({"push", "schedule", "workflow_dispatch"})
 
 # Manifests of 50,000 models have 500 MB and compress to a tenth.
 MAX_ARCHIVE = 1024**3
-MAX_UNPACKED = 4 * 1024**3
 
 
 class Rest(Protocol):
@@ -198,7 +197,7 @@ class ArtifactStore:
         # Absent on artifacts of older upload actions.
         if artifact.digest and artifact.digest != f"sha256:{sha256}":
             raise InvalidBundle("its digest is not the one that GitHub lists")
-        extract(archive, to, names={*FILES, STATE}, limit=MAX_UNPACKED)
+        extract(archive, to, names={*FILES, STATE}, limit=MAX_SIZE)
 
 
 LOCAL_HINT = "Set state to a directory, for example --state ../production-state."

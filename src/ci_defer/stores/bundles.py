@@ -24,6 +24,7 @@ from urllib.parse import quote
 
 from ci_defer.bundle import (
     COMMIT,
+    MAX_SIZE,
     STATE,
     STATE_SIZE_LIMIT,
     Bundle,
@@ -45,8 +46,6 @@ NO_TARGET = "_default"
 # A file of a directory that its writer did not finish.
 PARTIAL = re.compile(r"\..*\.partial")
 BLOCK = 1024 * 1024
-# Of all files of a bundle together: those of 50,000 models have 500 MB.
-MAX_SIZE = 4 * 1024**3
 # Files at once. The manifest is most of a bundle, and its parts go in parallel anyway.
 WORKERS = 3
 # Each failure to move the pointer means that somebody else has moved it.

@@ -10,13 +10,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from ci_defer.bundle import FILES, MANIFEST, STATE, Bundle, unpack
+from ci_defer.bundle import FILES, MANIFEST, MAX_SIZE, STATE, Bundle, unpack
 from ci_defer.errors import InvalidBundle, StateNotFound
 from ci_defer.stores.objects import Missing, Objects
 
 # Stores that are named by a word: a folder of that name is ./artifact.
 RESERVED = frozenset({"artifact", "altimate"})
-MAX_MANIFEST = 4 * 1024**3
 
 
 class PlainState:
@@ -68,13 +67,13 @@ class PlainObject:
 
         Raises StateNotFound when there is none, InvalidBundle.
         """
-        left = MAX_MANIFEST
+        left = MAX_SIZE
         try:
             with (to / MANIFEST).open("wb") as file:
                 for block in self._objects.chunks(self._name):
                     left -= len(block)
                     if left < 0:
-                        raise InvalidBundle(f"{self.location} has over {MAX_MANIFEST:,} bytes.")
+                        raise InvalidBundle(f"{self.location} has over {MAX_SIZE:,} bytes.")
                     file.write(block)
         except Missing:
             raise StateNotFound(
