@@ -32,6 +32,7 @@ import requests
 from tests.environments import ROOT
 from tests.harness.gcs_gateway import Emulator, GcsGateway
 
+MOTO = Path(__file__).with_name("moto_server.py")
 AZURITE = ROOT / "node_modules" / ".bin" / "azurite-blob"
 """From the npm packages of the action's tests."""
 # Known to all: every Azurite has them, https://github.com/Azure/Azurite#default-storage-account
@@ -275,7 +276,7 @@ def s3_server() -> Iterator[S3Server]:
     """An S3 for the length of the block."""
     with ExitStack() as stack:
         folder = stack.enter_context(_folder())
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+        command = [sys.executable, str(MOTO), "-H", "127.0.0.1", "-p", "0"]
         line = stack.enter_context(_running(command, folder, r"Running on (http://[\d.:]+)"))
         server = S3Server(line[1])
         stack.callback(server.close)
