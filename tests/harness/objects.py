@@ -33,6 +33,7 @@ from tests.environments import ROOT
 from tests.harness.gcs_gateway import Emulator, GcsGateway
 
 MOTO = Path(__file__).with_name("moto_server.py")
+GCS = Path(__file__).with_name("gcs_emulator.py")
 AZURITE = ROOT / "node_modules" / ".bin" / "azurite-blob"
 """From the npm packages of the action's tests."""
 # Known to all: every Azurite has them, https://github.com/Azure/Azurite#default-storage-account
@@ -314,7 +315,7 @@ def gcs_server() -> Iterator[GcsServer]:
     with ExitStack() as stack:
         folder = stack.enter_context(_folder())
         port = _free_port()  # The emulator does not tell which one it got.
-        command = [sys.executable, "-m", "gcp_storage_emulator", "start", "--quiet", "--in-memory"]
+        command = [sys.executable, str(GCS), "start", "--quiet", "--in-memory"]
         command += ["--host=127.0.0.1", f"--port={port}"]
         stack.enter_context(_running(command, folder, port))
         emulator = Emulator(f"http://127.0.0.1:{port}")
