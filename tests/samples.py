@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,8 @@ from typing import Any
 from ci_defer.bundle import Bundle, Origin, pack
 from ci_defer.git import Git
 from tests.environments import clean_environ
+from tests.harness import warm_ci_defer
+from tests.harness.fork_server import forked
 
 PROJECT = "shop"
 COMMIT = "a" * 40
@@ -168,6 +173,17 @@ class Repository:
     @property
     def git(self) -> Git:
         return Git(self.path, self.environ)
+
+
+@functools.cache
+def quick_ci_defer() -> str:
+    """A program `ci-defer` that starts quickly, for as long as this process: see warm_ci_defer."""
+    until_the_end = contextlib.ExitStack()
+    atexit.register(until_the_end.close)
+    folder = Path(until_the_end.enter_context(tempfile.TemporaryDirectory()))
+    recipe = Path(warm_ci_defer.__file__)
+    server = forked(folder, "ci-defer", Path(sys.executable), recipe, tuple)
+    return str(until_the_end.enter_context(server) / "ci-defer")
 
 
 def write_program(path: Path, body: str) -> Path:

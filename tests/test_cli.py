@@ -19,6 +19,7 @@ from tests.samples import (
     content,
     manifest,
     node,
+    quick_ci_defer,
     run_results,
     write_artifacts,
 )
@@ -60,12 +61,9 @@ class Place:
         basic = {"GITHUB_ACTIONS": "true", "GITHUB_EVENT_NAME": name, "RUNNER_TEMP": str(self.job)}
         self.environ |= {**basic, **files, **variables}
 
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "ci_defer", *arguments]
-
     def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments),
+            [quick_ci_defer(), *arguments],
             cwd=self.repository.path,
             env={**self.environ, **variables},
             capture_output=True,
@@ -258,7 +256,7 @@ def test_cancelled__reports_and_exits_130(place: Place) -> None:
         "print('building', flush=True)\nwhile True: time.sleep(0.01)\n",
     )
     with subprocess.Popen(
-        place.command("defer", "--state", str(place.store)),
+        [sys.executable, "-m", "ci_defer", "defer", "--state", str(place.store)],
         cwd=place.repository.path,
         env=place.environ,
         stdout=subprocess.PIPE,

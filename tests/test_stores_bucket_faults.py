@@ -38,7 +38,15 @@ from tests.harness.objects_proxy import (
     FaultProxy,
     Slow,
 )
-from tests.samples import PROJECT, FakeDbt, Repository, content, manifest, run_results
+from tests.samples import (
+    PROJECT,
+    FakeDbt,
+    Repository,
+    content,
+    manifest,
+    quick_ci_defer,
+    run_results,
+)
 from tests.samples import write_artifacts as write
 from tests.test_cli import NODES, A, Place
 from tests.test_runner import commands, outputs
@@ -142,9 +150,9 @@ class Job:
             "pull_request": {"number": 7, "base": {"sha": self.shop.newer}},
         }
         (files / "event.json").write_text(json.dumps(payload))
-        program = ["-c", limit] if limit else ["-m", "ci_defer"]
+        program = [sys.executable, "-c", limit] if limit else [quick_ci_defer()]
         done = subprocess.run(
-            [sys.executable, *program, command, "--state", self.uri],
+            [*program, command, "--state", self.uri],
             cwd=self.path,
             env={
                 **Repository(self.path, cloned=True).environ,

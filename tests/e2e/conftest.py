@@ -10,12 +10,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.e2e import warm_dbt
 from tests.e2e.action_shop import Provision
 from tests.e2e.action_shop import Shop as ActionShop
-from tests.e2e.dbt_server import forked_dbt
 from tests.e2e.shop import Shop, production
 from tests.environments import CACHE, DBT_VERSIONS, ROOT, dbt_bin
 from tests.harness.act import export_action
+from tests.harness.fork_server import forked
 from tests.harness.github import FakeGitHub
 from tests.harness.standin import build_standin
 
@@ -25,15 +26,21 @@ ONE_VERSION = DBT_VERSIONS[-1]
 
 @pytest.fixture(scope="session")
 def quick_dbt(shared_folder: Path) -> Iterator[Callable[[str], Path]]:
-    """The folder of a `dbt` of a version that starts quickly: see dbt_server."""
+    """The folder of a `dbt` of a version that starts quickly: see warm_dbt."""
+    recipe = Path(warm_dbt.__file__)
     folders: dict[str, Path] = {}
     with ExitStack() as servers:
 
         def quick(version: str) -> Path:
             if version not in folders:
                 made = Shop(production(shared_folder, version), dbt_bin(version))
-                state = Path(servers.enter_context(TemporaryDirectory())) / "state"
-                server = forked_dbt(made.dbt, made.project, made.plain_state(state))
+
+                def words() -> tuple[str, str]:
+                    temporary = servers.enter_context(TemporaryDirectory())
+                    return str(made.project), str(made.plain_state(Path(temporary) / "state"))
+
+                folder = shared_folder / f"dbt-{version}"
+                server = forked(folder, "dbt", made.dbt / "python", recipe, words)
                 folders[version] = servers.enter_context(server)
             return folders[version]
 

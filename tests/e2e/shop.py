@@ -13,7 +13,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from ci_defer.stores.compression import SUFFIX, decompressed
 from tests.e2e.once import made_once
 from tests.e2e.shop_files import FILES
 from tests.environments import DBT_VERSIONS, clean_environ, dbt_bin
+from tests.samples import quick_ci_defer
 
 # No test is made to wait this long: it only ends a run that hangs.
 TIMEOUT = 240
@@ -155,7 +155,7 @@ class Shop:
         return self._run(str(self.dbt / "dbt"), *arguments)
 
     def ci_defer(self, *arguments: str) -> Ran:
-        return self._run(sys.executable, "-m", "ci_defer", *arguments)
+        return self._run(quick_ci_defer(), *arguments)
 
     def defer(self, *arguments: str) -> Ran:
         """`ci-defer defer` as a pull request runs it."""

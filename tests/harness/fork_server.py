@@ -1,0 +1,203 @@
+"""A program without the price of warming it up: a process that is warm, and forks per command.
+
+dbt takes 4 seconds of CPU to be imported, and ci-defer half of one, before it does anything for a
+small project. Tests that ask what a program does put `forked`'s folder on the PATH: the program in
+it hands arguments, environment, working directory and standard streams to a server, which forks,
+runs the real program's entry point in the child, and returns its exit code. What is warm, and what
+a child runs, is said by a recipe: a file with the functions `warm_up`, which gets words, and `run`.
+
+As a program, run by the interpreter of the program that it serves, this file is the server. It
+imports nothing of these tests, which are not there in dbt's environment.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import gc
+import json
+import os
+import runpy
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+CLIENT = """\
+#!{python} -IS
+import json, os, socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect({address!r})
+request = {{"arguments": sys.argv[1:], "cwd": os.getcwd(), "environ": dict(os.environ)}}
+socket.send_fds(connection, [b"!"], [0, 1, 2])
+connection.sendall(json.dumps(request).encode())
+connection.shutdown(socket.SHUT_WR)
+sys.exit(int(connection.recv(16)))
+"""
+
+
+@contextlib.contextmanager
+def forked(
+    folder: Path, name: str, python: Path, recipe: Path, words: Callable[[], tuple[str, ...]]
+) -> Iterator[Path]:
+    """A folder with a program `name` that is quick to start: `python` has run `recipe` for it.
+
+    All processes that name the same `folder` share one server, which ends when the last of them
+    leaves, however it does. `words`, for the warm-up, are asked for by the one that starts it.
+    """
+    folder.mkdir(exist_ok=True)
+    bin_folder, leash = folder / "bin", folder / "leash"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        held = _take(leash)
+        if held is None:
+            bin_folder.unlink(missing_ok=True)
+            leash.unlink(missing_ok=True)
+            os.mkfifo(leash)
+            held = _start(leash, bin_folder, name, python, [str(recipe), *words()])
+    try:
+        yield bin_folder
+    finally:
+        os.close(held)
+
+
+def _take(leash: Path) -> int | None:
+    """Hold a server that runs."""
+    try:
+        return os.open(leash, os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:
+        # It was never made, or nobody reads from it.
+        return None
+
+
+def _start(leash: Path, bin_folder: Path, name: str, python: Path, recipe: list[str]) -> int:
+    """Start a server, and return from where it is held when it is ready."""
+    # The address of a socket has a hundred characters at most.
+    directory = Path(tempfile.mkdtemp(prefix="forks-"))
+    client = directory / "bin" / name
+    client.parent.mkdir()
+    client.write_text(CLIENT.format(python=python, address=str(directory / "socket")))
+    client.chmod(0o755)
+    bin_folder.symlink_to(client.parent)
+    reading = os.open(leash, os.O_RDONLY | os.O_NONBLOCK)
+    held = os.open(leash, os.O_WRONLY)
+    # A file: what the server says when it ends is for nobody.
+    with leash.with_name("log").open("w+b") as log:
+        # This ends when the server is ready, and leaves that behind.
+        started = subprocess.run(
+            [str(python), __file__, str(directory), *recipe],
+            cwd=directory,
+            stdin=reading,
+            stdout=log,
+            stderr=log,
+            check=False,
+        )
+        os.close(reading)
+        log.seek(0)
+        assert started.returncode == 0, log.read().decode()
+    return held
+
+
+def serve(listener: socket.socket, run: Callable[[], None]) -> None:
+    """Call `run` in a fork for each connection, until nobody holds standard input any more."""
+    # What a child is for: its end closes the other side of the pipe.
+    running: dict[int, tuple[int, socket.socket]] = {}
+    while True:
+        ready = select.select((0, listener.fileno(), *running), (), ())[0]
+        if 0 in ready:
+            return
+        for pipe in running.keys() & set(ready):
+            child, connection = running.pop(pipe)
+            os.close(pipe)
+            _, status = os.waitpid(child, 0)
+            with contextlib.suppress(BrokenPipeError):
+                connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+            connection.close()
+        if listener.fileno() in ready:
+            connection, _ = listener.accept()
+            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+            with connection.makefile("rb") as message:
+                request = json.load(message)
+            pipe, end = os.pipe()
+            child = os.fork()
+            if child == 0:
+                listener.close()
+                connection.close()
+                _become(request, streams)
+                _end(run)
+            os.close(end)
+            for stream in streams:
+                os.close(stream)
+            running[pipe] = child, connection
+
+
+def _end(run: Callable[[], None]) -> NoReturn:
+    code: object = None
+    try:
+        run()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001 - as the interpreter does
+        traceback.print_exc()
+        code = 1
+    # As at the end of any program, but that nothing is torn down: it would be copied for that.
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    if isinstance(code, str):
+        sys.stderr.write(f"{code}\n")
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0)
+
+
+def _become(request: dict[str, object], streams: list[int]) -> None:
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    environ, arguments = request["environ"], request["arguments"]
+    assert isinstance(environ, dict)
+    assert isinstance(arguments, list)
+    os.chdir(str(request["cwd"]))
+    os.environ.clear()
+    os.environ.update(environ)
+    sys.argv = [*sys.argv[:1], *arguments]
+
+
+def main(directory: str, recipe: str, *words: str) -> None:
+    """Warm up, and leave a server behind."""
+    program = runpy.run_path(recipe)
+    program["warm_up"](*words)
+    threads = Path("/proc/self/task")
+    if threads.exists():
+        assert len(list(threads.iterdir())) == 1, "a fork would lose the other threads"
+    # The children share what there is, as long as nobody writes to it: the collector would.
+    gc.collect()
+    gc.freeze()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(Path(directory, "socket")))
+    listener.listen()
+    if os.fork():
+        os._exit(0)
+    server = os.getpid()
+    try:
+        serve(listener, program["run"])
+    finally:
+        if os.getpid() == server:
+            shutil.rmtree(directory)
+
+
+if __name__ == "__main__":
+    # This folder has modules with the names of others.
+    del sys.path[0]
+    main(*sys.argv[1:])
