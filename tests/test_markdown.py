@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from ci_defer.gfm import MAX_BLOCK
 from ci_defer.markdown import (
     COMMENT,
     MAX_NODES_IN_SIGHT,
@@ -549,7 +550,8 @@ def huge(filler: str, causes: int, *, length: int = 100_000, name: int = 300) ->
         nodes=nodes,
         causes=[
             Cause(
-                message=f"cause {index} {message}",
+                # No block shows more, and each one is a text of its own: it would be gigabytes.
+                message=f"cause {index} {message[: 2 * MAX_BLOCK]}",
                 unique_ids=[item.unique_id for item in nodes[index::causes]],
             )
             for index in range(causes)
