@@ -123,6 +123,8 @@ PLACES: Sequence[ParameterSet] = [
     pytest.param(_bucket("gcs"), id="gcs", marks=pytest.mark.server),
     pytest.param(_bucket("azure"), id="azure", marks=[pytest.mark.server, pytest.mark.action]),
 ]
+# For what is the same in every place, and slow: a directory, and one server.
+SOME_PLACES = [item for item in PLACES if item.id in ("directory", "s3")]
 
 
 def store_in(objects: Objects, project: str = PROJECT, **more: Any) -> BundleStore:

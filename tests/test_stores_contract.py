@@ -22,7 +22,16 @@ from ci_defer.bundle import STATE_SIZE_LIMIT
 from ci_defer.errors import ConfigurationError, InvalidBundle
 from ci_defer.prune import prune
 from ci_defer.stores.objects import Missing, Objects
-from tests.places import PLACES, Meanwhile, Place, Proxy, latest, models, store_in
+from tests.places import (
+    PLACES,
+    SOME_PLACES,
+    Meanwhile,
+    Place,
+    Proxy,
+    latest,
+    models,
+    store_in,
+)
 from tests.samples import COMMIT, PROJECT, Log, Repository, content, packed
 
 if sys.version_info >= (3, 14):
@@ -33,7 +42,8 @@ else:
 OTHER = "b" * 40
 LONG = "c" * 64
 LIMIT = 1000
-PAGED = {"directory", "s3"}
+# For what is made of the bytes that a place keeps: that it keeps any, of any name, is shown of all.
+IN_SOME_PLACES = pytest.mark.parametrize("place", SOME_PLACES, indirect=True)
 
 
 @pytest.fixture(params=PLACES)
@@ -172,7 +182,7 @@ def test_entries__below_an_object_are_none(objects: Objects) -> None:
 
 
 # The others page as well (tests/harness/test_objects.py), and their servers need a minute for this.
-@pytest.mark.parametrize("place", [item for item in PLACES if item.id in PAGED], indirect=True)
+@IN_SOME_PLACES
 def test_entries__of_more_than_a_page_are_all_of_them(place: Place, objects: Objects) -> None:
     made = [f"a/{number:04}/x" for number in range(1001)]
     for name in made:
@@ -399,6 +409,7 @@ TARGETS = [
 ]
 
 
+@IN_SOME_PLACES
 @pytest.mark.parametrize("target", [*TARGETS, "latest.json", "a:b?*", "\n", "\\"])
 def test_targets__of_any_name_have_a_folder_of_their_own(
     place: Place, tmp_path: Path, target: str
@@ -413,6 +424,7 @@ def test_targets__of_any_name_have_a_folder_of_their_own(
     assert {name.count("/") for name in place.names() if name.startswith("shop/")} == {2, 3, 4}
 
 
+@IN_SOME_PLACES
 def test_targets__of_one_place_are_kept_apart(place: Place, tmp_path: Path) -> None:
     for number, target in enumerate(TARGETS):
         store_in(place.objects()).put(packed(tmp_path, f"m{number}", target=target))
@@ -628,6 +640,7 @@ FILE_DAMAGE = {
 }
 
 
+@IN_SOME_PLACES
 @pytest.mark.parametrize("file", ["manifest.json", "run_results.json"])
 @pytest.mark.parametrize("damage", FILE_DAMAGE.values(), ids=FILE_DAMAGE)
 def test_get__of_a_damaged_file_is_refused(damaged: Damaged, file: str, damage: Any) -> None:
@@ -637,6 +650,7 @@ def test_get__of_a_damaged_file_is_refused(damaged: Damaged, file: str, damage: 
     assert file in damaged.refused()
 
 
+@IN_SOME_PLACES
 def test_get__of_a_bomb_stops_at_the_size_that_was_published(
     damaged: Damaged, tmp_path: Path
 ) -> None:
@@ -657,6 +671,7 @@ STATE_DAMAGE = {
 }
 
 
+@IN_SOME_PLACES
 @pytest.mark.parametrize("state", STATE_DAMAGE.values(), ids=STATE_DAMAGE)
 def test_get__of_a_state_that_is_none_is_refused(damaged: Damaged, state: bytes) -> None:
     damaged.publish(state)
@@ -684,12 +699,14 @@ HOSTILE = {
 }
 
 
+@IN_SOME_PLACES
 @pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE)
 def test_get__of_a_hostile_state_is_refused(damaged: Damaged, changes: dict[str, Any]) -> None:
     damaged.publish(damaged.changed(**changes))
     assert damaged.refused()
 
 
+@IN_SOME_PLACES
 @pytest.mark.parametrize("size", [-1, -2, -(2**40)])
 def test_get__of_a_negative_size_unpacks_nothing(damaged: Damaged, size: int) -> None:
     # zstd takes it for "no limit".
@@ -780,6 +797,7 @@ NEWER = {
 }
 
 
+@IN_SOME_PLACES
 @pytest.mark.parametrize(("older", "newer"), NEWER.values(), ids=NEWER)
 def test_pointer__of_unknown_commits_never_goes_back(
     history: History, older: tuple[str, str], newer: tuple[str, str]
@@ -810,6 +828,7 @@ GARBAGE = {
 }
 
 
+@IN_SOME_PLACES
 @pytest.mark.parametrize("garbage", GARBAGE.values(), ids=GARBAGE)
 def test_pointer__that_is_garbage_is_written_over(history: History, garbage: bytes) -> None:
     history.place.write("shop/prod/latest.json", garbage)

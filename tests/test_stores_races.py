@@ -23,6 +23,7 @@ from ci_defer.stores.objects import Content, Entry, Missing
 from ci_defer.stores.pointer import POINTER_SIZE_LIMIT
 from tests.places import (
     PLACES,
+    SOME_PLACES,
     Aged,
     DirectoryPlace,
     Faulty,
@@ -45,10 +46,7 @@ def place(request: pytest.FixtureRequest) -> Place:
     return made
 
 
-# What is the same for every place, and slow: a directory, and one server.
-SOME_PLACES = pytest.mark.parametrize(
-    "place", [item for item in PLACES if item.id in ("directory", "s3")], indirect=True
-)
+IN_SOME_PLACES = pytest.mark.parametrize("place", SOME_PLACES, indirect=True)
 
 
 def rounds(place: Place, number: int) -> int:
@@ -258,7 +256,7 @@ def test_save__where_others_delete_the_last_object_at_once(place: Place) -> None
 # With prune -----------------------------------------------------------------------------------
 
 
-@SOME_PLACES
+@IN_SOME_PLACES
 def test_prune__beside_writers_and_readers_takes_only_what_is_old(
     place: Place, tmp_path: Path
 ) -> None:
@@ -290,7 +288,7 @@ def test_prune__beside_writers_and_readers_takes_only_what_is_old(
     assert all("is not whole" in said or "any more" in said for said in readers.refused)
 
 
-@SOME_PLACES
+@IN_SOME_PLACES
 def test_prune__by_two_at_once(place: Place, tmp_path: Path) -> None:
     def is_old(entry: Entry) -> bool:
         return True
@@ -322,9 +320,17 @@ ERRORS = {
 }
 
 
-@SOME_PLACES
-@pytest.mark.parametrize(("error", "is_the_end"), ERRORS.values(), ids=ERRORS)
-@pytest.mark.parametrize("when", ["before", "amid", "after"])
+STOPS = [
+    pytest.param(*place.values, when, *error, marks=place.marks, id=f"{place.id}-{when}-{name}")
+    for place in SOME_PLACES
+    for when in ("before", "amid", "after")
+    for name, error in ERRORS.items()
+    # Who passes an error on, and who goes on after one, is above all places.
+    if place.id == "directory" or name == "is killed"
+]
+
+
+@pytest.mark.parametrize(("place", "when", "error", "is_the_end"), STOPS, indirect=["place"])
 def test_put__that_stops_at_any_operation_leaves_the_old_bundle_or_the_new_one(
     place: Place, tmp_path: Path, when: str, error: BaseException, is_the_end: bool
 ) -> None:
@@ -358,7 +364,7 @@ def test_put__that_stops_at_any_operation_leaves_the_old_bundle_or_the_new_one(
     assert outcomes[-1] == "new"
 
 
-@SOME_PLACES
+@IN_SOME_PLACES
 @pytest.mark.parametrize("when", ["before", "amid", "after"])
 def test_put__of_a_first_bundle_that_stops_shows_none_or_all_of_it(
     place: Place, tmp_path: Path, when: str
@@ -377,7 +383,7 @@ def test_put__of_a_first_bundle_that_stops_shows_none_or_all_of_it(
             assert f"{PROJECT}/prod/latest.json" not in place.names()
 
 
-@SOME_PLACES
+@IN_SOME_PLACES
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_prune__that_stops_at_any_operation_leaves_whole_bundles(
     place: Place, tmp_path: Path, when: str
@@ -425,7 +431,7 @@ def test_prune__that_stops_at_any_operation_leaves_whole_bundles(
 # Between two operations -----------------------------------------------------------------------
 
 
-@SOME_PLACES
+@IN_SOME_PLACES
 @pytest.mark.parametrize(
     ("operation", "number"), [("save", 1), ("save", 2), ("save", 3), ("read", 1)]
 )
@@ -452,7 +458,7 @@ def newest_is_last(_one: str, other: str) -> bool:
     return other == COMMITS[-1]
 
 
-@SOME_PLACES
+@IN_SOME_PLACES
 def test_prune__of_a_commit_that_is_published_again_just_then_leaves_no_half_of_it(
     place: Place, tmp_path: Path
 ) -> None:
