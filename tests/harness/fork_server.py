@@ -93,7 +93,7 @@ def _start(leash: Path, bin_folder: Path, name: str, python: Path, recipe: list[
     with leash.with_name("log").open("w+b") as log:
         # This ends when the server is ready, and leaves that behind.
         started = subprocess.run(
-            [str(python), __file__, str(directory), *recipe],
+            [str(python), __file__, str(leash.parent.absolute()), str(directory), *recipe],
             cwd=directory,
             stdin=reading,
             stdout=log,
@@ -101,18 +101,21 @@ def _start(leash: Path, bin_folder: Path, name: str, python: Path, recipe: list[
             check=False,
         )
         os.close(reading)
-        log.seek(0)
-        assert started.returncode == 0, log.read().decode()
+        if started.returncode:
+            os.close(held)
+            shutil.rmtree(directory)
+            log.seek(0)
+            raise AssertionError(log.read().decode())
     return held
 
 
-def serve(listener: socket.socket, run: Callable[[], None]) -> None:
-    """Call `run` in a fork for each connection, until nobody holds standard input any more."""
+def serve(listener: socket.socket, run: Callable[[], None], folder: Path) -> None:
+    """Call `run` in a fork for each connection, until nobody holds the server of `folder`."""
     # What a child is for: its end closes the other side of the pipe.
     running: dict[int, tuple[int, socket.socket]] = {}
     while True:
         ready = select.select((0, listener.fileno(), *running), (), ())[0]
-        if 0 in ready:
+        if 0 in ready and _is_let_go(folder):
             return
         for pipe in running.keys() & set(ready):
             child, connection = running.pop(pipe)
@@ -137,6 +140,21 @@ def serve(listener: socket.socket, run: Callable[[], None]) -> None:
             for stream in streams:
                 os.close(stream)
             running[pipe] = child, connection
+
+
+def _is_let_go(folder: Path) -> bool:
+    """Whether nobody holds this server, and from now on nobody can."""
+    try:
+        with (folder / "lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Somebody may have come meanwhile.
+            if not select.select((0,), (), (), 0)[0]:
+                return False
+            (folder / "leash").unlink()
+    except FileNotFoundError:
+        # The folder is gone, as at the end of a session.
+        pass
+    return True
 
 
 def _end(run: Callable[[], None]) -> NoReturn:
@@ -174,8 +192,8 @@ def _become(request: dict[str, object], streams: list[int]) -> None:
     sys.argv = [*sys.argv[:1], *arguments]
 
 
-def main(directory: str, recipe: str, *words: str) -> None:
-    """Warm up, and leave a server behind."""
+def main(folder: str, directory: str, recipe: str, *words: str) -> None:
+    """Warm up, and leave a server behind, which removes `directory` at its end."""
     program = runpy.run_path(recipe)
     program["warm_up"](*words)
     threads = Path("/proc/self/task")
@@ -191,7 +209,7 @@ def main(directory: str, recipe: str, *words: str) -> None:
         os._exit(0)
     server = os.getpid()
     try:
-        serve(listener, program["run"])
+        serve(listener, program["run"], Path(folder))
     finally:
         if os.getpid() == server:
             shutil.rmtree(directory)
