@@ -54,7 +54,18 @@ class Provision:
 
     def warehouse(self) -> Path:
         """The warehouse as production left it. One for all versions of dbt: relations are SQL."""
-        return made_once(self.shared / "demo-production", _build_production) / WAREHOUSE
+        return made_once(self.shared / "demo-production", self._build_production) / WAREHOUSE
+
+    def _build_production(self, folder: Path) -> None:
+        """Production's own run of the demo's project."""
+        project = folder / "project"
+        shutil.copytree(DEMO / "main", project)
+        subprocess.run(
+            [self.quick_dbt(DBT_VERSIONS[-1]) / "dbt", "--quiet", "build", "--target", "prod"],
+            cwd=project,
+            env=clean_environ(folder) | {"DEMO_WAREHOUSE": str(folder / WAREHOUSE)},
+            check=True,
+        )
 
     def installation(self) -> Path:
         """A RUNNER_TEMP after the action's own installation."""
@@ -232,18 +243,6 @@ class Shop:
         own = Path("ci-defer", "own")
         (temporary / own).symlink_to(self._provision.installation() / own)
         return temporary
-
-
-def _build_production(folder: Path) -> None:
-    """Production's own run of the demo's project."""
-    project = folder / "project"
-    shutil.copytree(DEMO / "main", project)
-    subprocess.run(
-        [dbt_bin(DBT_VERSIONS[-1]) / "dbt", "--quiet", "build", "--target", "prod"],
-        cwd=project,
-        env=clean_environ(folder) | {"DEMO_WAREHOUSE": str(folder / WAREHOUSE)},
-        check=True,
-    )
 
 
 def _network() -> dict[str, str]:
