@@ -7,7 +7,7 @@ UV := $(CACHE)/uv/bin/uv
 DEV := $(CACHE)/dev
 BIN := $(DEV)/bin
 DBTS := dbt-1.11 dbt-1.12
-TOOLS := $(DBTS) datapilot
+TOOLS := $(DBTS) dbt-v2 datapilot
 WORKFLOWS := action.yml .github/workflows/*.yml
 
 # Half as many again as processors: with act and package indexes, tests wait for a part of their time.
@@ -43,7 +43,7 @@ schema: $(CACHE)/dev.done  ## Write docs/report.schema.json from the code.
 pictures: $(CACHE)/dev.done $(CACHE)/node.done  ## Golden comments as GitHub shows them; needs Chromium.
 	$(BIN)/python -m tests.render tests/golden/*.md --open --to $(CACHE)/pictures
 
-environments: $(CACHE)/dev.done $(TOOLS:%=$(CACHE)/%.done) $(CACHE)/node.done
+environments: $(CACHE)/dev.done $(TOOLS:%=$(CACHE)/%.done) $(CACHE)/node.done $(CACHE)/drivers/duckdb.toml
 
 lock: $(UV)  ## Make all locks anew.
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
@@ -51,6 +51,7 @@ lock: $(UV)  ## Make all locks anew.
 	$(COMPILE) pyproject.toml --group build --extra demo -o requirements/demo.txt
 	$(COMPILE) pyproject.toml --group build --group dev -o requirements/dev.txt
 	for dbt in $(DBTS); do $(COMPILE) requirements/$$dbt.in -o requirements/$$dbt.txt; done
+	$(COMPILE) --only-binary :all: --prerelease allow requirements/dbt-v2.in -o requirements/dbt-v2.txt
 	$(COMPILE) $(UNUSED:%=--no-emit-package %) requirements/datapilot.in -o requirements/datapilot.txt
 	npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved
 
@@ -83,3 +84,10 @@ $(TOOLS:%=$(CACHE)/%.done): $(CACHE)/%.done: requirements/%.txt | $(UV)
 $(CACHE)/node.done: package-lock.json
 	npm ci --silent --ignore-scripts
 	touch $@
+
+# dbt v2 finds its drivers by such files, and would download that of DuckDB. Here is one.
+$(CACHE)/drivers/duckdb.toml: $(CACHE)/node.done
+	mkdir -p $(@D)
+	printf '%s\n' 'manifest_version = 1' 'name = "DuckDB"' 'version = "1.0.0"' '[Driver]' \
+		'entrypoint = "duckdb_adbc_init"' '[Driver.shared]' \
+		'linux_amd64 = "$(CURDIR)/node_modules/@duckdb/node-bindings-linux-x64/libduckdb.so"' >$@

@@ -1,4 +1,4 @@
-"""The environments that the tests run dbt from: one for each supported version of dbt Core.
+"""The environments that the tests run dbt from: one for each supported version of dbt.
 
 `make test` installs them from the locks in requirements/.
 """
@@ -11,6 +11,8 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CACHE = ROOT / ".cache"
 DBT_VERSIONS = ("1.11", "1.12")
+# The other engine: one program, with neither Python nor a dbtRunner.
+DBT_V2 = "v2"
 
 
 def dbt_bin(version: str) -> Path:
@@ -30,4 +32,6 @@ def clean_environ(home: Path, *path: Path) -> dict[str, str]:
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
         "DO_NOT_TRACK": "1",
+        # Where dbt v2 looks for drivers, before it would download them.
+        "ADBC_DRIVER_PATH": str(CACHE / "drivers"),
     }

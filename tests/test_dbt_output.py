@@ -109,3 +109,49 @@ def test_error_message__is_short() -> None:
     assert error_message("\n".join(lines)).splitlines() == lines[-MESSAGE_LINES:]
     after = error_message("\n".join(["Encountered an error:", *lines]))
     assert after.splitlines() == lines[:MESSAGE_LINES]
+
+
+LIST_OF_V2 = """\
+dbt-fusion 2.0.0-preview.196
+
+=================== Errors and Warnings ====================
+[warning] [SemanticModelDeprecated (dbt1157)]: The legacy YAML.
+[error] [DependencyNotFound (dbt1048)]: Ref 'nowhere' not found in project.
+  --> models/orders.sql:1:15
+   0: <unknown>
+  13: start_thread
+             at ./nptl/pthread_create.c:442:8
+
+[warning] [UpcomingReferenceDeprecation (dbt1073)]: While compiling 'paid'.
+[error] [UnusedConfigKey (dbt1060)]: Ignored unexpected key `"meta"`.
+suggestion: Run 'dbt deps' to see the latest packages.
+
+==================== Execution Summary =====================
+Finished 'parse' with 2 warnings and 2 errors for target 'ci' [17ms]
+"""
+USAGE_OF_V2 = """\
+error: unexpected argument '--emptyy' found
+
+  tip: a similar argument exists: '--empty'
+
+Usage: dbt build [OPTIONS]
+
+For more information, try '--help'.
+"""
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        (
+            LIST_OF_V2,
+            """\
+[DependencyNotFound (dbt1048)]: Ref 'nowhere' not found in project.
+  --> models/orders.sql:1:15
+[UnusedConfigKey (dbt1060)]: Ignored unexpected key `"meta"`.""",
+        ),
+        (USAGE_OF_V2, "unexpected argument '--emptyy' found"),
+    ],
+)
+def test_error_message__of_dbt_v2__is_its_errors_alone(tail: str, expected: str) -> None:
+    assert error_message(tail) == expected

@@ -124,6 +124,32 @@ def test_node_reports__a_hook_is_no_built_node() -> None:
     assert report.outcome is NodeOutcome.HOOK
 
 
+def test_node_reports__an_ephemeral_model_has_no_result_but_an_error() -> None:
+    # dbt v2 writes one for each that is read, selected or not.
+    made = read(*(node(name, config={"materialized": "ephemeral"}) for name in (A, B, C)))
+    reports = node_reports([B], made, results(a="skipped", b="skipped", c="error"))
+    assert [(report.name, report.outcome) for report in reports] == [
+        ("c", NodeOutcome.ERRORED),
+        ("b", NodeOutcome.NOT_RUN),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"message": "Error", "failures": 1}, "Got 1 result"),
+        ({"message": "Error", "failures": 1200}, "Got 1,200 results"),
+        ({"message": "Error", "failures": None}, "Error"),
+        ({"message": "Got 2 results", "failures": 2}, "Got 2 results"),
+    ],
+)
+def test_node_reports__a_failed_test_of_dbt_v2_says_how_much_failed(
+    entry: dict[str, Any], expected: str
+) -> None:
+    [report] = node_reports([], read(), results({"unique_id": A, "status": "fail", **entry}))
+    assert report.message == expected
+
+
 def test_node_reports__of_what_the_manifest_does_not_hold_are_named_by_the_id() -> None:
     entries = results({"unique_id": "test.shop.not_null_x.1a2b", "status": "pass"})
     [report] = node_reports([], read(), entries)
@@ -310,3 +336,40 @@ def test_seconds_saved__is_what_production_spent_on_the_rest() -> None:
     assert findings.seconds_saved([A], production) == 4.0
     assert findings.seconds_saved([A, B, C], production) == 0.0
     assert findings.seconds_saved([A], None) is None
+
+
+# What production spends -----------------------------------------------------------------------
+
+
+def test_production_seconds__are_of_what_is_planned() -> None:
+    # Each node of the samples takes 2 s.
+    production = results(a="success", b="error", c="success")
+    assert findings.production_seconds([A, B], production) == 4.0
+    assert findings.production_seconds([A, D], production) == 2.0
+    # A node that is named twice is built once.
+    assert findings.production_seconds([A, A], production) == 2.0
+    assert findings.production_seconds(iter([C]), production) == 2.0
+
+
+def test_production_seconds__and_those_saved_are_all_of_the_run() -> None:
+    production = results(a="success", b="success", c="success")
+    spent = findings.production_seconds([A], production)
+    saved = findings.seconds_saved([A], production)
+    assert spent is not None
+    assert saved is not None
+    assert (spent, saved) == (2.0, 4.0)
+
+
+def test_production_seconds__are_unknown_without_results_and_none_of_new_nodes() -> None:
+    assert findings.production_seconds([A], None) is None
+    assert findings.production_seconds([D], results(a="success")) == 0.0
+    assert findings.production_seconds([], results(a="success")) == 0.0
+
+
+def test_production_seconds__are_rounded_for_people() -> None:
+    entries = [
+        {"unique_id": unique_id, "status": "success", "execution_time": 0.333}
+        for unique_id in (A, B, C)
+    ]
+    assert findings.production_seconds([A, B, C], results(*entries)) == 1.0
+    assert findings.production_seconds([A], results(*entries)) == 0.3

@@ -378,3 +378,221 @@ def test_date__that_dbt_takes_for_changed_in_every_run_is_named() -> None:
 def test_date__is_no_reason_where_there_is_another_one() -> None:
     old, new = configured(begin="2024-01-01", a=1), configured(begin="2024-01-01", a=2)
     assert compared(A, old, new) == [(CONFIGS, "config a: 1 → 2")]
+
+
+# dbt v2 -------------------------------------------------------------------------------------------
+
+
+def of_v2(
+    *nodes: Mapping[str, Any], macros: Mapping[str, Any] | None = None, adapter: str = "duckdb"
+) -> Manifest:
+    made = project(*nodes, macros=macros)
+    metadata = msgspec.structs.replace(
+        made.metadata, dbt_version="2.0.0-preview.196", adapter_type=adapter
+    )
+    return msgspec.structs.replace(made, metadata=metadata)
+
+
+def with_config(written: Mapping[str, Any], rendered: Mapping[str, Any]) -> dict[str, Any]:
+    return {"unrendered_config": written, "config": rendered}
+
+
+BOTH = {"meta": {"a": 1}}
+TESTED: dict[str, Any] = {
+    "attached_node": A,
+    "column_name": "id",
+    "test_metadata": {"name": "not_null", "kwargs": {"column_name": "id", "model": "x"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("unique_id", "old", "new", "expected"),
+    [
+        # A model counts by its checksum, not by its code, and not by its place.
+        (A, {"raw_code": "a"}, {"raw_code": "b"}, []),
+        (A, {"checksum": "1"}, {"checksum": "2"}, [(BODY, "its code changed")]),
+        (A, {"fqn": ["shop", "a"]}, {"fqn": ["shop", "x", "a"]}, []),
+        (A, {"access": "public"}, {"access": "private"}, []),
+        # A config has to be written differently, and to come to something else.
+        (A, with_config({}, {}), with_config(BOTH, {}), []),
+        (A, with_config({}, {}), with_config({}, BOTH), []),
+        (
+            A,
+            with_config({}, {}),
+            with_config(BOTH, BOTH),
+            [(CONFIGS, 'config meta: not set → {"a":1}')],
+        ),
+        (A, with_config({"meta": {}}, {"meta": {}}), with_config({}, {}), []),
+        # One that it does not know is nothing as long as nothing is in it.
+        (A, with_config({}, {}), with_config({"bespoke": {"a": None}}, {}), []),
+        (
+            A,
+            with_config({}, {}),
+            with_config({"bespoke": {"a": 1}}, {}),
+            [(CONFIGS, 'config bespoke: not set → {"a":1}')],
+        ),
+        (
+            A,
+            with_config({"pre_hook": "a"}, {"pre-hook": [{"sql": "a"}]}),
+            with_config({"pre-hook": "a\n"}, {"pre-hook": []}),
+            [],
+        ),
+        (
+            A,
+            with_config({}, {}),
+            with_config({"pre_hook": "a"}, {"pre-hook": ["a"]}),
+            [(CONFIGS, 'config pre-hook: not set → ["a"]')],
+        ),
+        (
+            A,
+            configured(),
+            configured(cluster_by="a"),
+            [(CONFIGS, "config cluster_by: not set → a")],
+        ),
+        (A, configured(), configured(event_time="a", tags=["x"], contract={}), []),
+        (A, configured(schema="a"), configured(schema="b"), [(RELATION, "schema: a → b")]),
+        # A seed need not be written differently; some of its configs must not be the same text.
+        (
+            SEED,
+            with_config({}, {"docs": {"show": True}}),
+            with_config({}, {"docs": {"show": False}}),
+            [(CONFIGS, 'config docs: {"show":true} → {"show":false}')],
+        ),
+        (
+            SEED,
+            with_config({"meta": "{{ x }}"}, {"meta": {"a": 1}}),
+            with_config({"meta": "{{ x }}"}, {"meta": {"a": 2}}),
+            [],
+        ),
+        (
+            SEED,
+            {"config": {"column_types": {"A": "INT"}}},
+            {"config": {"column_types": {"a": "int"}}},
+            [],
+        ),
+        (SEED, {"fqn": ["shop"]}, {"fqn": ["shop", "countries"]}, []),
+        (
+            SEED,
+            {"fqn": ["shop", "a", "b"]},
+            {"fqn": ["shop", "b"]},
+            [(ReasonKind.MOVED, "moved: shop.a.b → shop.b")],
+        ),
+        # A test counts by its tags, not by its code or where it fails.
+        (TEST, {"raw_code": "a"}, {"raw_code": "b"}, []),
+        (TEST, {"config": {"severity": "warn"}}, {"config": {"severity": "error"}}, []),
+        (TEST, {"config": {"tags": ["a", "b"]}}, {"config": {"tags": ["b", "a"]}}, []),
+        (
+            TEST,
+            {"config": {"tags": "a"}},
+            {"config": {"tags": ["b"]}},
+            [(CONFIGS, 'config tags: a → ["b"]')],
+        ),
+        (UNIT_TEST, {"checksum": "1"}, {"checksum": "2"}, []),
+        (
+            SOURCE,
+            {"loader": "a", "external": 1},
+            {"loader": "b", "external": 2},
+            [(PROPERTY, "loader: a → b")],
+        ),
+        (SOURCE, {"schema": "a"}, {"schema": "b"}, [(RELATION, "schema: a → b")]),
+        (
+            SOURCE,
+            {"schema": "a", "unrendered_schema": "x", "unrendered_database": "y"},
+            {"schema": "b", "unrendered_schema": "x", "unrendered_database": "y"},
+            [],
+        ),
+        (
+            SOURCE,
+            {"quoting": {"schema": True}},
+            {"quoting": {}, "unrendered_config": BOTH},
+            [],
+        ),
+        (
+            SOURCE,
+            with_config({}, {"freshness": None}),
+            with_config(BOTH, {"freshness": {"warn_after": {"count": None}}}),
+            [],
+        ),
+        (EXPOSURE, {"description": "a"}, {"description": "b"}, []),
+        (EXPOSURE, {"url": "a"}, {"url": "b"}, [(PROPERTY, "url: a → b")]),
+        (FUNCTION, {"returns": "a"}, {"returns": "b"}, []),
+    ],
+)
+def test_dbt_v2__has_rules_of_its_own(
+    unique_id: str, old: Any, new: Any, expected: list[tuple[ReasonKind, str]]
+) -> None:
+    ours, theirs = of_v2(reads(unique_id, **new)), of_v2(reads(unique_id, **old))
+    assert reasons(unique_id, ours, theirs) == (expected or CHOSEN)
+
+
+CHOSEN = [(ReasonKind.CHOSEN, "chosen by the setting select")]
+
+
+def test_dbt_v2__takes_quoting_that_is_not_set_for_that_of_the_adapter() -> None:
+    old = reads(SOURCE, quoting={"schema": True})
+    new = reads(SOURCE, quoting={}, unrendered_config=BOTH)
+    assert reasons(SOURCE, of_v2(new, adapter="snowflake"), of_v2(old)) == [
+        (CONFIGS, 'config quoting: {"schema":true} → {}')
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ({"description": "It\u2019s  so"}, {"description": "It's so"}, []),
+        (
+            {"description": "a"},
+            {"description": "b"},
+            [(DESCRIPTIONS, "its description changed (persist_docs)")],
+        ),
+        ({"columns": {"a": {"description": "x"}}}, {"columns": {"b": {"description": "x"}}}, []),
+        ({"columns": {}}, {"columns": {"a": {}, "b": {}}}, []),
+        (
+            {"columns": {"a": {"description": "x"}}},
+            {"columns": {"a": {"description": "y"}}},
+            [(DESCRIPTIONS, "the description of a column changed (persist_docs)")],
+        ),
+        (
+            {"config": {}},
+            {},
+            [(DESCRIPTIONS, "persist_docs relation: not set → true")],
+        ),
+    ],
+)
+def test_dbt_v2__persisted_descriptions(
+    old: Any, new: Any, expected: list[tuple[ReasonKind, str]]
+) -> None:
+    ours, theirs = of_v2(reads(A, **{**PERSISTED, **new})), of_v2(reads(A, **{**PERSISTED, **old}))
+    assert reasons(A, ours, theirs) == (expected or CHOSEN)
+
+
+def test_dbt_v2__a_test_with_another_name_is_the_same_test() -> None:
+    renamed = "test.shop.id_is_there.3c4d"
+    place: dict[str, Any] = {"original_file_path": "models/a.yml"}
+    theirs = of_v2(reads(TEST, fqn=["shop", "x"], **place, **TESTED))
+    ours = of_v2(reads(renamed, fqn=["shop", "y"], **place, **TESTED))
+    assert reasons(renamed, ours, theirs) == [(ReasonKind.MOVED, "moved: shop.x → shop.y")]
+    # Of two that are alike nobody knows which one it was.
+    twice = of_v2(reads(TEST, **TESTED), reads(f"{TEST}9", **TESTED))
+    assert reasons(renamed, ours, twice) == [(ReasonKind.NEW, "new")]
+
+
+def test_dbt_v2__a_new_source_and_a_new_exposure_are_modified() -> None:
+    ours = of_v2(reads(SOURCE), reads(EXPOSURE), reads(A, SOURCE))
+    explained = Explained(ours, of_v2(reads(A, SOURCE)), compares_unrendered=True)
+    assert {*explained.modified} == {SOURCE, EXPOSURE}
+    assert [reason.text for reason in explained.reasons(A)] == ["downstream of raw.orders"]
+
+
+def test_dbt_v2__macros_that_are_new_or_gone_or_have_other_space_do_not_count() -> None:
+    node = reads(A, macros=("macro.shop.m", "macro.shop.new", "macro.shop.gone"))
+    theirs = of_v2(node, macros={"macro.shop.m": ("a",), "macro.shop.gone": ("a",)})
+    ours = of_v2(node, macros={"macro.shop.m": (" a\n",), "macro.shop.new": ("a",)})
+    assert reasons(A, ours, theirs) == CHOSEN
+    changed = of_v2(node, macros={"macro.shop.m": ("b",)})
+    assert reasons(A, changed, theirs) == [(ReasonKind.MACROS, "macro shop.m changed")]
+
+
+def test_dbt_v2__a_date_is_a_text() -> None:
+    made = of_v2(reads(A, **configured(begin="2024-01-01")))
+    assert reasons(A, made, made) == CHOSEN

@@ -24,7 +24,7 @@ from ci_defer.report import (
     NodeOutcome,
     NodeReport,
 )
-from ci_defer.wording import NOT_REACHED
+from ci_defer.wording import NOT_REACHED, listing
 
 # RunStatus, TestStatus, NodeStatus and FreshnessStatus of dbt's artifacts.
 OUTCOMES: Mapping[str, NodeOutcome] = {
@@ -76,6 +76,8 @@ def node_reports(
     Paths below `project_dir`, which is absolute, become relative to it.
     """
     reports = [_from_result(result, manifest) for result in (results.results if results else [])]
+    # dbt v2 has a result of every ephemeral model that is read, though none of them is run.
+    reports = [node for node in reports if node.materialized != "ephemeral" or node.outcome in BAD]
     done = {report.unique_id for report in reports}
     reports += [
         _without_result(unique_id, manifest, finished=finished)
@@ -179,13 +181,13 @@ def warnings(
     found = []
     if finished and (idle := [node.name for node in nodes if _is_idle_unit_test(node)]):
         found.append(
-            f"dbt selected {_listing(idle)} but ran none of it: dbt build runs a unit test only "
+            f"dbt selected {listing(idle)} but ran none of it: dbt build runs a unit test only "
             "together with its model. A green result proves nothing about it."
         )
     broken = [item.name for item in deferrals if item.production_status in NOT_BUILT]
     if broken:
         found.append(
-            f"Production's own run did not build {_listing(broken)}, which this run reads from "
+            f"Production's own run did not build {listing(broken)}, which this run reads from "
             "production. An error about a missing or old relation there is not of this pull "
             "request."
         )
@@ -207,6 +209,17 @@ def seconds_saved(planned: Iterable[str], production_results: RunResults | None)
     )
 
 
+def production_seconds(
+    planned: Iterable[str], production_results: RunResults | None
+) -> float | None:
+    """What production's run spent on the nodes that were selected here."""
+    if production_results is None:
+        return None
+    selected = set(planned)
+    results = production_results.results
+    return round(sum(item.execution_time for item in results if item.unique_id in selected), 1)
+
+
 def _from_result(result: Result, manifest: Manifest) -> NodeReport:
     node = manifest.find(result.unique_id) or _unknown_node(result.unique_id)
     outcome = OUTCOMES.get(result.status.lower(), NodeOutcome.OTHER)
@@ -217,9 +230,16 @@ def _from_result(result: Result, manifest: Manifest) -> NodeReport:
         outcome,
         status=result.status,
         seconds=round(result.execution_time, 3),
-        message=cut(result.message or "", MAX_MESSAGE),
+        message=cut(_message(result), MAX_MESSAGE),
         failures=result.failures,
     )
+
+
+def _message(result: Result) -> str:
+    """What dbt says of a node; of a failed test v2 says no more than that it is one."""
+    if result.message == "Error" and result.failures:
+        return f"Got {result.failures:,} {'result' if result.failures == 1 else 'results'}"
+    return result.message or ""
 
 
 def _without_result(unique_id: str, manifest: Manifest, *, finished: bool) -> NodeReport:
@@ -305,8 +325,3 @@ def _statuses(results: RunResults | None) -> dict[str, str]:
 
 def _is_idle_unit_test(node: NodeReport) -> bool:
     return node.resource_type == "unit_test" and node.outcome is NodeOutcome.NOT_RUN
-
-
-def _listing(names: Sequence[str], limit: int = 3) -> str:
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -48,10 +48,55 @@ class Metadata(Record, frozen=True, gc=False):
 
 
 class NodeConfig(Record, frozen=True, gc=False):
-    """`config` of a node."""
+    """`config` of a node: what it is after Jinja. From `enabled` on, what only dbt v2 compares."""
 
     materialized: str | None = None
     persist_docs: Any = None
+    enabled: Any = None
+    access: Any = None
+    alias: Any = None
+    batch_size: Any = None
+    begin: Any = None
+    check_cols: Any = None
+    column_types: Any = None
+    concurrent_batches: Any = None
+    dbt_valid_to_current: Any = None
+    docs: Any = None
+    event_time: Any = None
+    freshness: Any = None
+    full_refresh: Any = None
+    grants: Any = None
+    group: Any = None
+    hard_deletes: Any = None
+    incremental_strategy: Any = None
+    invalidate_hard_deletes: Any = None
+    loaded_at_field: Any = None
+    loaded_at_query: Any = None
+    lookback: Any = None
+    merge_exclude_columns: Any = None
+    merge_update_columns: Any = None
+    meta: Any = None
+    on_configuration_change: Any = None
+    on_error: Any = None
+    on_schema_change: Any = None
+    packages: Any = None
+    post_hook: Any = msgspec.field(name="post-hook", default=None)
+    pre_hook: Any = msgspec.field(name="pre-hook", default=None)
+    python_version: Any = None
+    quote_columns: Any = None
+    quoting: Any = None
+    schema: Any = None
+    snapshot_meta_column_names: Any = None
+    sql_header: Any = None
+    static_analysis: Any = None
+    strategy: Any = None
+    tags: Any = None
+    target_database: Any = None
+    target_schema: Any = None
+    type: Any = None
+    unique_key: Any = None
+    updated_at: Any = None
+    volatility: Any = None
 
 
 class DependsOn(Record, frozen=True, gc=False):
@@ -83,10 +128,11 @@ class FileHash(Record, frozen=True, gc=False):
 
 
 class TestMetadata(Record, frozen=True, gc=False):
-    """`test_metadata` of a generic test: `not_null`, and the package it is from."""
+    """`test_metadata` of a generic test: `not_null`, the package it is from, its arguments."""
 
     name: str = ""
     namespace: str | None = None
+    kwargs: Any = None
 
 
 class Node(Record, frozen=True, gc=False):
@@ -100,6 +146,7 @@ class Node(Record, frozen=True, gc=False):
     resource_type: str
     package_name: str = ""
     original_file_path: str = ""
+    patch_path: str | None = None
     relation_name: str | None = None
     checksum: FileHash | str | None = None
     raw_code: str | None = None
@@ -136,6 +183,7 @@ class Source(Node, frozen=True, gc=False):
     quoting: Any = None
     freshness: Any = None
     loaded_at_field: str | None = None
+    loader: str | None = None
     external: Any = None
 
 
@@ -183,6 +231,9 @@ class SavedQuery(Node, frozen=True, gc=False):
 class Function(Node, frozen=True, gc=False):
     """A user-defined function."""
 
+    database: str | None = None
+    schema: str | None = None
+    alias: str | None = None
     arguments: Any = None
     returns: Any = None
     overloads: Any = None
@@ -255,6 +306,7 @@ class RunArgs(Record, frozen=True, gc=False):
 
     which: str | None = None
     target: str | None = None
+    profile: str | None = None
     vars: Any = None
     state_modified_compare_more_unrendered_values: bool | None = None
 

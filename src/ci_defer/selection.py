@@ -4,25 +4,21 @@ Two manifests are compared as dbt does it for `state:modified`; what reads a mod
 downstream of it. Pure. Nothing here decides what is built: dbt has done that. A node that dbt has
 selected and for which no reason is found was named by the user's own selection.
 
-Source of the rules: `same_contents` of each kind of node in dbt-core 1.11 and 1.12
-(core/dbt/contracts/graph/nodes.py) and `StateSelectorMethod` (core/dbt/graph/selector_methods.py).
+What is compared of a node is in `rules` for dbt Core, and in `rules_v2` for dbt v2. Source of the
+rest: `StateSelectorMethod` of dbt-core (core/dbt/graph/selector_methods.py).
 """
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeAlias
-
-import msgspec
 
 from ci_defer.impact import children
 from ci_defer.manifest import (
     Exposure,
-    FileHash,
-    Function,
     Macro,
     Manifest,
     Metric,
@@ -32,20 +28,13 @@ from ci_defer.manifest import (
     Source,
 )
 from ci_defer.report import TESTS, Reason, ReasonKind
+from ci_defer.rules import NEW, is_at_least_1_12, of_core
+from ci_defer.rules_v2 import declaration, is_v2, of_v2
+from ci_defer.wording import listing
 
-# What dbt compares under another name, or not at all. An unknown key counts.
-NOT_COMPARED = frozenset({"alias", "schema", "database", "tags", "group"})
-OF_THE_RELATION = ("database", "schema", "alias")
-# The only config of a test that counts; the last one from dbt 1.12 on.
-OF_A_TEST = (
-    *("severity", "where", "limit", "fail_calc", "warn_if", "error_if"),
-    *("store_failures", "store_failures_as", "sql_header"),
-)
 DATE = re.compile(r"\d{4}-\d{2}-\d{2}(?:$|[T ]\d{2}:)")
 # How many steps away, and from which nodes.
 Distances: TypeAlias = dict[str, tuple[int, list[str]]]
-MAX_VALUE = 60
-MAX_NAMED = 3
 NEW_IS_NOT_MODIFIED = (Source, Exposure, Metric, SemanticModel, SavedQuery)
 
 
@@ -67,7 +56,8 @@ class Explained:
         """Why a selected node was: its own changes, else what it is downstream of."""
         if own := self.modified.get(unique_id):
             return own
-        reasons = [] if self._compared.find(unique_id) else [NEW]
+        node = self._manifest.find(unique_id)
+        reasons = [] if (self._before(node) if node else None) else [NEW]
         if unique_id in self._distances:
             reasons.append(_downstream(unique_id, self._distances[unique_id], self._name))
         elif unique_id in self._unsteady:
@@ -81,60 +71,99 @@ class Explained:
     def modified(self) -> dict[str, list[Reason]]:
         """What dbt takes for `state:modified`, selected or not, and why."""
         found = {}
-        before = {node.unique_id: node for node in self._compared.resources()}
         for node in self._manifest.resources():
-            old = before.get(node.unique_id)
+            old = self._before(node)
             if old:
                 reasons = self._compare(node, old)
             else:
-                # A new one of these is nothing to dbt, unless a macro of it is new as well.
-                is_modified = not isinstance(node, NEW_IS_NOT_MODIFIED) or self._macros(node)
+                # A new one of these is nothing to dbt Core, unless a macro of it is new as well.
+                is_modified = (
+                    self._is_v2 or not isinstance(node, NEW_IS_NOT_MODIFIED) or self._macros(node)
+                )
                 reasons = [NEW] if is_modified else []
             if reasons:
                 found[node.unique_id] = reasons
         return found
 
+    @cached_property
+    def _is_v2(self) -> bool:
+        return is_v2(self._manifest.metadata.dbt_version)
+
+    @cached_property
+    def _resources_before(self) -> Mapping[str, Node]:
+        return {node.unique_id: node for node in self._compared.resources()}
+
+    def _before(self, node: Node) -> Node | None:
+        """What this node was; to dbt v2 a generic test with another name is the same test."""
+        found = self._resources_before.get(node.unique_id)
+        if found is None and self._is_v2 and (said := declaration(node)):
+            alike = self._tests_before.get(said, [])
+            return alike[0] if len(alike) == 1 else None
+        return found
+
+    @cached_property
+    def _tests_before(self) -> Mapping[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for node in self._compared.nodes.values():
+            if said := declaration(node):
+                found.setdefault(said, []).append(node)
+        return found
+
     def _compare(self, node: Node, old: Node) -> list[Reason]:
-        compare: Callable[[Any, Any], Iterator[Reason]] = _RULES.get(type(node), _node)
-        if isinstance(node, Source) and isinstance(old, Source):
-            reasons = [*_source(node, old, unrendered=self._compares_unrendered)]
-        elif node.resource_type == "test":
-            reasons = [*_test(node, old, self._manifest.metadata.dbt_version)]
-        elif node.resource_type == "unit_test":
-            reasons = [*_unit_test(node, old)]
-        elif type(node) is type(old):
-            reasons = [*compare(node, old)]
+        metadata = self._manifest.metadata
+        if self._is_v2:
+            reasons = of_v2(node, old, adapter=metadata.adapter_type)
         else:
-            reasons = [NEW]
-        return reasons + self._macros(node)
+            unrendered = self._compares_unrendered
+            reasons = of_core(node, old, dbt_version=metadata.dbt_version, unrendered=unrendered)
+        return [*reasons, *self._macros(node)]
 
     def _macros(self, node: Node) -> list[Reason]:
         """The nearest changed macro that a node reaches, and the way to it."""
-        if not self._changed_macros:
+        way = self.way_to_changed_macro(node)
+        if not way:
             return []
-        way = self._way_to_change(tuple(name for name in node.depends_on.macros if name))
-        if way is None:
-            return []
-        changed = self._changed_macros[way[-1]]
+        changed = self.changed_macros[way[-1]]
         said = f"macro {_macro_name(way[-1])} {changed}"
         if len(way) > 1:
             said += f", used through {' → '.join(_macro_name(name) for name in way[:-1])}"
         return [Reason(kind=ReasonKind.MACROS, text=said)]
 
+    def way_to_changed_macro(self, node: Node) -> tuple[str, ...]:
+        """The macros from the one that a node uses to the nearest that changed, or none."""
+        if not self.changed_macros:
+            return ()
+        start = tuple(name for name in node.depends_on.macros if name)
+        if start not in self._ways:
+            self._ways[start] = _shortest(start, self._manifest.macros, self.changed_macros)
+        return self._ways[start] or ()
+
+    def reaches(self, node: Node, macros: Collection[str]) -> bool:
+        """Whether a node uses one of `macros`, over any number of others."""
+        start = [name for name in node.depends_on.macros if name]
+        return _shortest(start, self._manifest.macros, macros) is not None
+
+    def macro(self, unique_id: str) -> Macro:
+        """A macro as it is, or as it was before it went."""
+        found = self._manifest.macros.get(unique_id)
+        return found or self._compared.macros[unique_id]
+
     @cached_property
-    def _changed_macros(self) -> dict[str, str]:
+    def changed_macros(self) -> dict[str, str]:
+        """What became of the macros that are not what they were, by unique id."""
         ours, theirs = self._manifest.macros, self._compared.macros
+        if self._is_v2:
+            return {
+                name: "changed"
+                for name, macro in ours.items()
+                if name in theirs and macro.macro_sql.strip() != theirs[name].macro_sql.strip()
+            }
         found = {
             name: "is new" if name not in theirs else "changed"
             for name, macro in ours.items()
             if name not in theirs or macro.macro_sql != theirs[name].macro_sql
         }
         return found | {name: "is gone" for name in theirs if name not in ours}
-
-    def _way_to_change(self, start: tuple[str, ...]) -> tuple[str, ...] | None:
-        if start not in self._ways:
-            self._ways[start] = _shortest(start, self._manifest.macros, self._changed_macros)
-        return self._ways[start]
 
     @cached_property
     def _ways(self) -> dict[tuple[str, ...], tuple[str, ...] | None]:
@@ -151,7 +180,10 @@ class Explained:
         """What dbt may take for modified in every run: a date, which JSON keeps as text.
 
         A reason only for what has no other: in two manifests it cannot be told from a real text.
+        To dbt v2 it is a text from the beginning.
         """
+        if self._is_v2:
+            return {}
         return {
             node.unique_id: [
                 Reason(
@@ -193,9 +225,6 @@ class Explained:
         return node.name if node else unique_id
 
 
-NEW = Reason(kind=ReasonKind.NEW, text="new")
-
-
 def _downstream(
     unique_id: str, found: tuple[int, list[str]], name_of: Callable[[str], str]
 ) -> Reason:
@@ -203,7 +232,9 @@ def _downstream(
     names = [name_of(cause) for cause in sorted(causes)]
     is_test = unique_id.partition(".")[0] in TESTS
     said = (
-        f"tests {_named(names)}" if is_test and distance == 1 else f"downstream of {_named(names)}"
+        f"tests {listing(names)}"
+        if is_test and distance == 1
+        else f"downstream of {listing(names)}"
     )
     if distance > 1:
         said += f" ({distance} steps)"
@@ -220,258 +251,15 @@ def _has_date(value: Any) -> bool:
 
 def default_of_compares_unrendered(dbt_version: str) -> bool:
     """What dbt takes for state_modified_compare_more_unrendered_values when nobody set it."""
-    return _is_at_least_1_12(dbt_version)
-
-
-def _is_at_least_1_12(dbt_version: str) -> bool:
-    major, _, rest = dbt_version.partition(".")
-    minor = rest.partition(".")[0]
-    if not (major.isdecimal() and minor.isdecimal()):
-        return True
-    return (int(major), int(minor)) >= (1, 12)
-
-
-def _node(node: Node, old: Node) -> Iterator[Reason]:
-    """Models, seeds, snapshots, analyses, and hooks."""
-    yield from _configs(node, old)
-    yield from _body(node, old)
-    yield from _relation(node, old)
-    yield from _descriptions(node, old)
-    yield from _contract(node, old)
-    yield from _moved(node, old)
-    if node.resource_type == "model":
-        yield from _property(node, old, "access", ReasonKind.ACCESS)
-        yield from _property(node, old, "latest_version", ReasonKind.ACCESS)
-        yield from _property(node, old, "deprecation_date", ReasonKind.ACCESS)
-
-
-def _test(node: Node, old: Node, dbt_version: str) -> Iterator[Reason]:
-    keys = OF_A_TEST if _is_at_least_1_12(dbt_version) else OF_A_TEST[:-1]
-    yield from _configs(node, old, only=keys)
-    # What a generic test says is made from its declaration: dbt does not look at it.
-    if node.test_metadata is None:
-        yield from _body(node, old)
-        yield from _relation(node, old)
-    yield from _moved(node, old)
-
-
-def _body(node: Node, old: Node) -> Iterator[Reason]:
-    if node.resource_type == "seed":
-        if node.checksum != old.checksum:
-            yield Reason(kind=ReasonKind.BODY, text=_data(node, old))
-    elif node.raw_code != old.raw_code:
-        yield Reason(kind=ReasonKind.BODY, text="its code changed")
-
-
-def _data(node: Node, old: Node) -> str:
-    kinds = [
-        item.checksum.name if isinstance(item.checksum, FileHash) else "" for item in (node, old)
-    ]
-    if "path" not in kinds:
-        return "its data changed"
-    return "its file was moved, and is too large for dbt to compare the data"
-
-
-def _configs(
-    node: Node, old: Node, *, only: Sequence[str] = (), but: frozenset[str] = NOT_COMPARED
-) -> Iterator[Reason]:
-    ours, theirs = node.unrendered_config, old.unrendered_config
-    keys = only or [key for key in {**theirs, **ours} if key not in but]
-    for key in keys:
-        if (key in ours, ours.get(key)) != (key in theirs, theirs.get(key)):
-            yield Reason(
-                kind=ReasonKind.CONFIGS,
-                text=f"config {_change(key, theirs.get(key), ours.get(key))}",
-            )
-
-
-def _relation(node: Node, old: Node) -> Iterator[Reason]:
-    ours, theirs = node.unrendered_config, old.unrendered_config
-    for key in OF_THE_RELATION:
-        if ours.get(key) != theirs.get(key):
-            yield Reason(
-                kind=ReasonKind.RELATION, text=_change(key, theirs.get(key), ours.get(key))
-            )
-
-
-def _descriptions(node: Node, old: Node) -> Iterator[Reason]:
-    """Descriptions count where dbt writes them into the database."""
-    kept = node.config.persist_docs
-    if not isinstance(kept, dict):
-        return
-    if kept.get("relation") and node.description != old.description:
-        yield Reason(kind=ReasonKind.DESCRIPTIONS, text="its description changed (persist_docs)")
-    if kept.get("columns"):
-        ours = {name: column.description for name, column in node.columns.items()}
-        theirs = {name: column.description for name, column in old.columns.items()}
-        if names := [
-            name for name in {**theirs, **ours} if ours.get(name, 0) != theirs.get(name, 0)
-        ]:
-            said = f"the description of {_named(names)} changed (persist_docs)"
-            yield Reason(kind=ReasonKind.DESCRIPTIONS, text=said)
-
-
-def _contract(node: Node, old: Node) -> Iterator[Reason]:
-    if node.resource_type != "model":
-        return
-    ours, theirs = node.contract, old.contract
-    if ours.enforced != theirs.enforced:
-        said = (
-            "its contract is enforced now"
-            if ours.enforced
-            else "its contract is no longer enforced"
-        )
-    elif ours.enforced and ours.checksum != theirs.checksum:
-        said = f"its contract changed{_columns(node, old)}"
-    else:
-        return
-    yield Reason(kind=ReasonKind.CONTRACT, text=said)
-
-
-def _columns(node: Node, old: Node) -> str:
-    """What became of the columns of a contract, as far as that is all."""
-    said = []
-    if gone := [name for name in old.columns if name not in node.columns]:
-        said.append(f"without {_named(gone)}")
-    if added := [name for name in node.columns if name not in old.columns]:
-        said.append(f"with {_named(added)}")
-    said += [
-        _change(name, old.columns[name].data_type, column.data_type)
-        for name, column in node.columns.items()
-        if name in old.columns and column.data_type != old.columns[name].data_type
-    ][:MAX_NAMED]
-    return f": {', '.join(said)}" if said else ""
-
-
-def _moved(node: Node, old: Node) -> Iterator[Reason]:
-    if node.fqn != old.fqn:
-        ours, theirs = node.original_file_path, old.original_file_path
-        if ours == theirs:
-            ours, theirs = ".".join(node.fqn), ".".join(old.fqn)
-        yield Reason(kind=ReasonKind.MOVED, text=f"moved: {theirs} → {ours}")
-
-
-def _unit_test(node: Node, old: Node) -> Iterator[Reason]:
-    if node.checksum != old.checksum:
-        yield Reason(
-            kind=ReasonKind.BODY, text="its rows, its expectation or its overrides changed"
-        )
-
-
-def _source(node: Source, old: Source, *, unrendered: bool) -> Iterator[Reason]:
-    where = "unrendered_" if unrendered else ""
-    for key in (f"{where}database", f"{where}schema", "identifier"):
-        yield from _property(node, old, key, ReasonKind.RELATION)
-    yield from _moved(node, old)
-    yield from _configs(node, old, but=frozenset())
-    for key in ("quoting", "freshness", "loaded_at_field", "external"):
-        yield from _property(node, old, key)
-
-
-def _exposure(node: Exposure, old: Exposure) -> Iterator[Reason]:
-    yield from _moved(node, old)
-    for key in ("type", "owner", "maturity", "url", "description", "label"):
-        yield from _property(node, old, key)
-    if {*node.depends_on.nodes} != {*old.depends_on.nodes}:
-        yield Reason(kind=ReasonKind.PROPERTY, text="what it depends on changed")
-    yield from _configs(node, old, but=frozenset())
-
-
-def _metric(node: Metric, old: Metric) -> Iterator[Reason]:
-    for key in ("type", "description", "label"):
-        yield from _property(node, old, key)
-    yield from _configs(node, old, but=frozenset({"group"}))
-
-
-def _semantic_model(node: SemanticModel, old: SemanticModel) -> Iterator[Reason]:
-    for key in (
-        *("model", "description", "defaults", "entities", "dimensions", "measures"),
-        *("primary_entity", "group"),
-    ):
-        yield from _property(node, old, key)
-    yield from _property(node, old, "config", ReasonKind.CONFIGS)
-
-
-def _saved_query(node: SavedQuery, old: SavedQuery) -> Iterator[Reason]:
-    ours, theirs = _mapping(node.query_params), _mapping(old.query_params)
-    for key in ("metrics", "group_by", "where"):
-        if ours.get(key) != theirs.get(key):
-            yield Reason(
-                kind=ReasonKind.PROPERTY, text=_change(key, theirs.get(key), ours.get(key))
-            )
-    for key in ("description", "label", "group", "tags"):
-        yield from _property(node, old, key)
-    yield from _property(node, old, "config", ReasonKind.CONFIGS)
-    if _exports(node) != _exports(old):
-        yield Reason(kind=ReasonKind.PROPERTY, text="exports changed")
-
-
-def _exports(node: SavedQuery) -> list[tuple[Any, ...]]:
-    found = []
-    for export in node.exports or ():
-        config = _mapping(_mapping(export).get("unrendered_config"))
-        keys = (config.get(key) for key in ("export_as", "schema", "alias"))
-        found.append((_mapping(export).get("name"), *keys))
-    return found
-
-
-def _function(node: Function, old: Function) -> Iterator[Reason]:
-    yield from _node(node, old)
-    for key in ("arguments", "returns"):
-        yield from _property(node, old, key)
-    if _overloads(node) != _overloads(old):
-        yield Reason(kind=ReasonKind.PROPERTY, text="an overload changed")
-
-
-def _overloads(node: Function) -> list[list[Any]]:
-    keys = ("defined_in", "arguments", "returns", "raw_body")
-    return [[_mapping(item).get(key) for key in keys] for item in node.overloads or ()]
-
-
-_RULES: Mapping[type[Node], Callable[[Any, Any], Iterator[Reason]]] = {
-    Exposure: _exposure,
-    Metric: _metric,
-    SemanticModel: _semantic_model,
-    SavedQuery: _saved_query,
-    Function: _function,
-}
-
-
-def _property(
-    node: Node, old: Node, key: str, kind: ReasonKind = ReasonKind.PROPERTY
-) -> Iterator[Reason]:
-    ours, theirs = getattr(node, key), getattr(old, key)
-    if ours != theirs:
-        yield Reason(kind=kind, text=_change(key.removeprefix("unrendered_"), theirs, ours))
-
-
-def _change(key: str, old: Any, new: Any) -> str:
-    return f"{key}: {_value(old)} → {_value(new)}"
-
-
-def _value(value: Any) -> str:
-    if value is None:
-        return "not set"
-    said = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-    said = " ".join(said.split())
-    return said if len(said) <= MAX_VALUE else f"{said[: MAX_VALUE - 1]}…"
-
-
-def _named(names: Sequence[str]) -> str:
-    listed = ", ".join(names[:MAX_NAMED])
-    return f"{listed} and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else listed
+    return is_at_least_1_12(dbt_version)
 
 
 def _macro_name(unique_id: str) -> str:
     return unique_id.removeprefix("macro.")
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _shortest(
-    start: Sequence[str], macros: Mapping[str, Macro], changed: Mapping[str, str]
+    start: Sequence[str], macros: Mapping[str, Macro], changed: Collection[str]
 ) -> tuple[str, ...] | None:
     """The shortest way from `start` to a changed macro, both of its ends included."""
     came_from: dict[str, str | None] = dict.fromkeys(start)

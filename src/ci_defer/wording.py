@@ -15,10 +15,8 @@ NO_STATE = "Nothing was built: there is no production state yet"
 OUTSIDE_OF_NODES = "dbt failed outside of the nodes, which are all fine"
 NOT_REACHED = "dbt stopped before it"
 REPARSED = "the base commit, parsed again"
-NOT_COMPARED_APART = (
-    "The base commit cannot be parsed again, so this run is compared with production's latest "
-    "manifest: what others changed since, and what differs between targets, is built too."
-)
+NO_COMMITS = "The state is production's latest, of whatever commit and target that is."
+OF_ANY_COMMIT = "made of whatever commit was the latest, and for production's target"
 NO_PRODUCTION_TARGET = (
     "Nothing was published for the base commit, and production-target is not set: relations that "
     "were not built are looked for where this run's own target would have them. Set "
@@ -37,6 +35,12 @@ UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 def number(count: int, noun: str) -> str:
     """1 node, 2 nodes, 1,234 nodes."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listing(names: Sequence[str], limit: int = 3) -> str:
+    """The first names, and how many more: a, b, c and 4 more."""
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
 
 
 def size(count: int) -> str:

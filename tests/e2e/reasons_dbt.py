@@ -1,18 +1,24 @@
 """dbt's own answers, for test_reasons: parses projects, and lists what selectors choose of them.
 
-Run by dbt's own interpreter, so it may import dbt and not ci-defer. It reads one JSON request a
-line and writes one JSON answer a line. dbt takes 5 seconds to be imported and half a second to
-parse a small project, and a listing from a parsed manifest takes a tenth: so one process serves
-all requests, and keeps the manifests.
+Run by dbt's own interpreter, so it may import dbt and not ci-defer. On each connection it reads one
+JSON request a line and writes one JSON answer a line. dbt takes 5 seconds to be imported and half a
+second to parse a small project, and a listing from a parsed manifest takes a tenth: so one process
+serves all requests of all test processes, one after the other, and keeps the manifests.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import importlib
 import json
 import os
+import select
+import socket
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -26,7 +32,7 @@ class Answers:
         importlib.import_module("dbt_common.tests").enable_test_caching()
         # It reads the state for each listing anew, which takes most of the time of a listing.
         manifest = importlib.import_module("dbt.artifacts.schemas.manifest").WritableManifest
-        manifest.read_and_check_versions = functools.lru_cache(maxsize=4)(
+        manifest.read_and_check_versions = functools.lru_cache(maxsize=8)(
             manifest.read_and_check_versions
         )
 
@@ -63,22 +69,47 @@ def _where(project: str, target: str) -> list[str]:
     return [*places, "--log-path", target]
 
 
-def serve() -> None:
-    """Answer until standard input ends."""
-    # dbt prints what it lists: the answers have a stream of their own.
-    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        dbt = Answers()
-        for line in sys.stdin:
-            request = json.loads(line)
-            os.environ.update(request.pop("environ", {}))
-            answer: dict[str, Any]
-            try:
-                answer = {"result": getattr(dbt, request.pop("call"))(**request)}
-            except ValueError as error:
-                answer = {"error": str(error)}
-            answers.write(json.dumps(answer) + "\n")
+def serve(listener: socket.socket, address: Path, lock: Path) -> None:
+    """Answer whoever connects, and end when the last one has gone.
+
+    Whoever connects holds the lock. So nobody can while we look whether somebody has, and from then
+    on the address leads nowhere.
+    """
+    answers = Answers()
+    streams: dict[socket.socket, Any] = {}
+    while True:
+        (ready, *_), _, _ = select.select([*streams, listener], [], [])
+        if ready is listener:
+            connection, _ = listener.accept()
+            streams[connection] = connection.makefile("rw", encoding="utf-8")
+        elif request := streams[ready].readline():
+            with contextlib.suppress(BrokenPipeError):
+                streams[ready].write(json.dumps(answered(answers, json.loads(request))) + "\n")
+                streams[ready].flush()
+        else:
+            del streams[ready]
+            with nobody_connects(lock):
+                if not streams and not select.select([listener], [], [], 0)[0]:
+                    address.unlink(missing_ok=True)
+                    return
+
+
+def answered(answers: Answers, request: dict[str, Any]) -> dict[str, Any]:
+    os.environ.update(request.pop("environ", {}))
+    try:
+        return {"result": getattr(answers, request.pop("call"))(**request)}
+    except ValueError as error:
+        return {"error": str(error)}
+
+
+@contextlib.contextmanager
+def nobody_connects(lock: Path) -> Iterator[None]:
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 if __name__ == "__main__":
-    serve()
+    # dbt prints what it lists.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    serve(socket.socket(fileno=0), *map(Path, sys.argv[1:]))

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from tests.environments import DBT_V2, DBT_VERSIONS
+
 
 class NotApplicable(Exception):
     """What an edit would change is not there: another edit has taken it."""
@@ -314,8 +316,11 @@ functions/functions.yml:
 """
 
 
-def base() -> Project:
-    return Project(texts=dict(TEXTS), documents=yaml.safe_load(DOCUMENTS))
+def base(version: str) -> Project:
+    project = Project(texts=dict(TEXTS), documents=yaml.safe_load(DOCUMENTS))
+    if version == DBT_V2:
+        FOR_V2(project)
+    return project
 
 
 # How an edit says what it changes -----------------------------------------------------------------
@@ -468,6 +473,7 @@ REVENUE = ("metrics", "revenue")
 WEEKLY = ("saved_queries", "weekly")
 UNIT = ("unit_tests", "customers_have_countries")
 POSITIVE = (*STG, "columns", "amount", "data_tests", 0, "is_positive")
+IS_THERE = ("columns", "customer_id", "data_tests", 0, "not_null")
 AREA = ("functions", "area")
 KEPT = ("snapshots", "kept_customers", "config")
 
@@ -685,6 +691,10 @@ EDITS: dict[str, tuple[Edit, str]] = {
                 "expect": {"rows": [{"customer_id": 3}]},
             },
         ),
+        "new",
+    ),
+    "test-renamed": (
+        put(STAGING, "models", "stg_customers", *IS_THERE, "name", to="customers_are_here"),
         "new",
     ),
     "source-new": (add(SOURCES, *ERP, item={"name": "returns"}), ""),
@@ -974,6 +984,9 @@ EDITS: dict[str, tuple[Edit, str]] = {
     "function-description": (put(FUNCTIONS, *AREA, "description", to="x"), ""),
 }
 
+# What ends `ls` and `build` of dbt v2 with an error, where dbt Core only warns.
+BREAKING_TO_V2 = frozenset({"contract-removed"})
+
 # Edits that dbt cannot answer for: it ends with an error, in `ls` as in `build`.
 REFUSED: dict[str, Edit] = {
     "contract-of-version-off": put(
@@ -987,7 +1000,13 @@ REFUSED: dict[str, Edit] = {
     ),
 }
 
-# Projects that dbt finds modified when nothing is: JSON does not keep the value as it was.
+REFUSED_BY_VERSION = {
+    **{version: [*REFUSED] for version in DBT_VERSIONS},
+    # It sees no columns, and breaks as well where dbt Core only warns.
+    DBT_V2: ["contract-of-version-off", *sorted(BREAKING_TO_V2)],
+}
+
+# Projects that dbt Core finds modified when nothing is: JSON does not keep the value as it was.
 UNSTEADY: dict[str, Edit] = {
     "numbers-as-keys": put(STAGING, *STG, "config", "meta", to={1: "a"}),
     "date-in-meta": put(STAGING, *STG, "config", "meta", to={"since": date(2024, 1, 1)}),
@@ -1024,6 +1043,195 @@ KINDS_OF_VERSION = {
     ("schema-of-target", "1.11"): "relation",
     ("test-sql-header", "1.12"): "configs",
 }
+
+# dbt v2 -------------------------------------------------------------------------------------------
+
+# It wants these two in `config`, and then there are edits for them there.
+FOR_V2 = both(
+    put(SOURCES, *CRM, "loaded_at_field", to=GONE),
+    put(SOURCES, *CRM, "config", "loaded_at_field", to="loaded_at"),
+    put(MARTS, *ORDERS, "access", to=GONE),
+    put(MARTS, *ORDERS, "config", "access", to="public"),
+)
+EDITS_OF_V2: dict[str, tuple[Edit, str]] = {
+    "v2-loaded-at-field": (put(SOURCES, *CRM, "config", "loaded_at_field", to="at"), "configs"),
+    "v2-loaded-at-query": (
+        both(
+            put(SOURCES, *CRM, "config", "loaded_at_field", to=GONE),
+            put(SOURCES, *CRM, "config", "loaded_at_query", to="select 1"),
+        ),
+        "configs",
+    ),
+    "v2-access": (put(MARTS, *ORDERS, "config", "access", to="protected"), "configs"),
+    "v2-meta-and-quoting-of-source": (
+        both(
+            put(SOURCES, *CRM, "config", "meta", to={"a": 1}),
+            put(SOURCES, *CRM, "quoting", "schema", to=False),
+        ),
+        "configs",
+    ),
+    "v2-schema-of-singular-test": (
+        text("tests/no_large_orders.sql", "severity=", "schema='x', severity="),
+        "relation",
+    ),
+    "v2-cluster-by": (config_of("orders", cluster_by=["amount"]), "configs"),
+    "v2-quotes-in-description": (
+        put(MARTS, "models", "documented", "description", to="What   it\nis."),
+        "",
+    ),
+}
+# What it does not read, and the names of the edits that begin so: the semantic layer as dbt Core
+# writes it. It has another form for it, which dbt Core 1.11 does not read.
+UNREAD_BY_V2 = ("metric-", "semantic-", "saved-query-")
+# What it refuses to parse: keys of yml that it knows at another place, or not at all.
+REFUSED_BY_V2 = frozenset(
+    {
+        *("access", "exposure-meta-beside-config", "hook-with-hyphen", "meta-beside-config"),
+        *("meta-of-columns", "source-freshness-beside-config", "source-loaded-at-field"),
+        *("source-loaded-at-query", "source-meta-beside-config", "source-tags"),
+        *("tests-persist-docs", "unknown-config"),
+    }
+)
+# What it takes for modified and not for new, and people for new. We say new.
+NEVER_NEW_TO_V2 = ("exposure.", "metric.", "semantic_model.", "saved_query.")
+
+# The semantic layer as it reads it. Kept apart: a metric is modified to it in every run.
+SEMANTIC_OF_V2 = both(
+    put(SEMANTIC, "semantic_models", to=GONE),
+    put(SEMANTIC, "metrics", to=GONE),
+    put(MARTS, *ORDERS, "semantic_model", to={"enabled": True, "name": "sales"}),
+    put(MARTS, *ORDERS, "agg_time_dimension", to="ordered_on"),
+    put(
+        MARTS,
+        *ORDERS,
+        "columns",
+        to=[
+            {"name": "order_id", "entity": {"type": "primary", "name": "order"}},
+            {"name": "ordered_on", "granularity": "day", "dimension": {"type": "time"}},
+        ],
+    ),
+    put(
+        MARTS,
+        *ORDERS,
+        "metrics",
+        to=[
+            {
+                "name": "revenue",
+                "label": "Revenue",
+                "type": "simple",
+                "agg": "sum",
+                "expr": "amount",
+            }
+        ],
+    ),
+    put(
+        SEMANTIC,
+        "saved_queries",
+        to=[
+            {
+                "name": "weekly",
+                "query_params": {
+                    "metrics": ["revenue"],
+                    "group_by": ["TimeDimension('order__ordered_on', 'day')"],
+                },
+            }
+        ],
+    ),
+)
+SAVED_QUERIES_OF_V2 = {
+    "nothing": both(),
+    "description": put(SEMANTIC, *WEEKLY, "description", to="x"),
+    "group": put(SEMANTIC, *WEEKLY, "config", "group", to="sales"),
+    "group-by": put(SEMANTIC, *WEEKLY, "query_params", "group_by", to=[]),
+    "new": add(
+        SEMANTIC,
+        "saved_queries",
+        item={"name": "x", "query_params": {"metrics": ["revenue"]}},
+    ),
+}
+
+# What an edit causes where it is not what it causes in dbt Core.
+KINDS_OF_V2 = {
+    "body-whitespace": "",
+    "body-of-singular-test": "",
+    "body-of-snapshot": "body macros",
+    "unit-test-expectation": "",
+    "unit-test-input": "",
+    "unit-test-overrides": "",
+    "materialized-in-project": "configs",
+    "config-with-jinja": "",
+    "meta-in-project": "",
+    "event-time": "",
+    "config-set-to-null": "",
+    "disabled-and-on": "",
+    "persist-docs-on": "configs persisted_descriptions",
+    "persist-docs-off": "configs persisted_descriptions",
+    "test-severity": "",
+    "test-where": "",
+    "test-store-failures": "",
+    "test-tags": "configs",
+    "tests-in-project": "",
+    "test-meta": "configs",
+    "schema-of-target": "relation",
+    "env-var": "relation",
+    "macro-of-package": "",
+    "macro-of-hook": "",
+    "macro-overrides-that-of-dbt": "",
+    "model-moved": "",
+    "analysis-moved": "",
+    "function-moved": "",
+    "source-new": "new",
+    "exposure-new": "new",
+    "contract-on": "contract",
+    "contract-type": "",
+    "contract-length": "",
+    "contract-column-new": "",
+    "contract-column-gone": "",
+    "contract-off": "contract",
+    "contract-column-constraint": "",
+    "contract-constraint": "",
+    "column-persisted-new": "",
+    "latest-version": "",
+    "deprecation-date": "",
+    "source-schema-as-rendered": "",
+    "access-in-config": "configs",
+    "source-quoting": "",
+    "source-quoting-of-table": "",
+    "source-freshness-gone": "configs",
+    "source-freshness": "configs",
+    "source-freshness-null": "configs",
+    "source-external-extra": "",
+    "source-external": "",
+    "source-external-gone": "",
+    "source-meta": "",
+    "source-tags-in-config": "",
+    "exposure-type": "",
+    "source-loader": "property",
+    "exposure-description": "",
+    "exposure-depends-on": "",
+    "exposure-meta": "",
+    "exposure-tags": "",
+    "function-argument": "",
+    "function-argument-description": "",
+    "function-returns": "",
+    "test-renamed": "moved",
+}
+
+
+def edits_of(version: str) -> dict[str, tuple[Edit, str]]:
+    """All edits that a version of dbt can answer for, and their kinds."""
+    if version != DBT_V2:
+        return {
+            name: (edit, KINDS_OF_VERSION.get((name, version), kinds))
+            for name, (edit, kinds) in EDITS.items()
+        }
+    left_out = REFUSED_BY_V2 | BREAKING_TO_V2
+    return EDITS_OF_V2 | {
+        name: (edit, KINDS_OF_V2.get(name, kinds))
+        for name, (edit, kinds) in EDITS.items()
+        if name not in left_out and not name.startswith(UNREAD_BY_V2)
+    }
+
 
 # What `random_edit` sets anywhere. Some of it dbt refuses at some places.
 VALUES: dict[str, list[Any]] = {
@@ -1070,11 +1278,12 @@ FOLDERS = [
 SQL = [path for path in TEXTS if path.startswith("models/") and path.endswith(".sql")]
 
 
-def random_edit(random: Random) -> tuple[str, Edit]:
+def random_edit(random: Random, version: str) -> tuple[str, Edit]:
     """An edit and what to call it."""
     if random.random() < 0.6:
-        name = random.choice(list(EDITS))
-        return name, EDITS[name][0]
+        edits = edits_of(version)
+        name = random.choice(list(edits))
+        return name, edits[name][0]
     key = random.choice(list(VALUES))
     value = random.choice(VALUES[key])
     place = random.randrange(3)

@@ -17,6 +17,12 @@ SEVERITY = re.compile(r"^\[?(?:ERROR|error)\]?:?\s+")
 # What dbt starts an error with: Runtime Error, or Compilation Error in model orders (path).
 BARE_HEADING = re.compile(r"(?:\w+ )+Error(?: in .+)?")
 USAGE = "Usage: dbt"
+# dbt v2: a list of all that was wrong at the end, and what its parser of arguments says.
+LIST_OF_V2 = re.compile(r"^=+ Errors and Warnings =+$")
+ITEM_OF_V2 = re.compile(r"^(?:\[(\w+)\] |suggestion: |=+ )")
+FRAME_OF_V2 = re.compile(r"^\s+(?:\d+: \S|at )")
+USAGE_OF_V2 = re.compile(r"^error: .+(?:\n.+)*(?=\n\n)", re.MULTILINE)
+HELP_OF_V2 = "For more information, try '--help'."
 TRACEBACK = re.compile(r"^(?:Traceback \(most recent call last\):|\s+File \".*\", line \d+)")
 
 # Enough for every message of dbt that was seen, and short enough for an annotation.
@@ -48,6 +54,8 @@ def error_message(tail: str) -> str:
 
     `tail` is without colours. The result is never empty, and has no timestamps or traceback.
     """
+    if of_v2 := _error_of_v2(tail):
+        return of_v2
     lines = [SEVERITY.sub("", TIMESTAMP.sub("", line)) for line in tail.splitlines()]
     starts = [index for index, line in enumerate(lines) if ERROR_HEADING.search(line)]
     usage = [line for line in lines if line.startswith(USAGE)]
@@ -60,6 +68,22 @@ def error_message(tail: str) -> str:
     else:
         message = [line for line in lines if line.strip()][-MESSAGE_LINES:]
     return "\n".join(message).strip() or "dbt printed nothing."
+
+
+def _error_of_v2(tail: str) -> str:
+    """What dbt v2 says is wrong, without its warnings and backtraces; empty when it is not v2."""
+    if HELP_OF_V2 in tail and (usage := USAGE_OF_V2.search(tail)):
+        return usage[0].removeprefix("error: ").strip()
+    lines = tail.splitlines()
+    starts = [index for index, line in enumerate(lines) if LIST_OF_V2.match(line)]
+    message: list[str] = []
+    is_error = False
+    for line in lines[starts[-1] + 1 :] if starts else ():
+        if item := ITEM_OF_V2.match(line):
+            is_error = item[1] == "error"
+        if is_error and line.strip() and not FRAME_OF_V2.match(line):
+            message.append(line.removeprefix("[error] "))
+    return "\n".join(message[:MESSAGE_LINES]).strip()
 
 
 def _with_a_telling_first_line(lines: list[str]) -> list[str]:
