@@ -11,6 +11,7 @@ from ci_defer.bundle import (
     STATE_SIZE_LIMIT,
     Bundle,
     Origin,
+    ParsedWith,
     decode_state,
     encode_state,
     pack,
@@ -90,6 +91,7 @@ def test_pack__copies_the_artifacts_and_says_where_they_are_from(tmp_path: Path)
             "vars_sha256": hashlib.sha256(b'{"day":1}').hexdigest(),
             "state_modified_compare_more_unrendered_values": True,
         },
+        "compare": None,
     }
 
 
@@ -118,7 +120,7 @@ def test_unpack__takes_a_manifest_from_elsewhere_without_provenance(tmp_path: Pa
 
 def test_unpack__skips_fields_of_a_newer_ci_defer(tmp_path: Path) -> None:
     bundle = packed(tmp_path, "a")
-    assert unpack(rewritten(bundle, compare={"x": 1}), project_name=PROJECT) == bundle
+    assert unpack(rewritten(bundle, novelty={"x": 1}), project_name=PROJECT) == bundle
 
 
 @pytest.mark.parametrize(
@@ -247,3 +249,198 @@ def test_decode_state__refuses_what_is_not_one(tmp_path: Path, raw: bytes, expec
     with pytest.raises(InvalidBundle) as caught:
         decode_state(tmp_path / "state.json")
     assert expected in caught.value.message
+
+
+# The manifest that pull requests are compared with ---------------------------------------------
+
+
+def compared(tmp_path: Path, *, commit: str = COMMIT, version: str = "1.11.0") -> Bundle:
+    """A bundle of production's model a, compared as pull requests parse it: with a and b."""
+    document = manifest([node("model.shop.a"), node("model.shop.b")])
+    document["metadata"]["dbt_version"] = version
+    artifacts = write_artifacts(
+        tmp_path / "production",
+        manifest=manifest([node("model.shop.a")]),
+        run_results=run_results({"model.shop.a": "success"}),
+    )
+    # What lies beside it is of no use to anybody else.
+    made = write_artifacts(tmp_path / "made", manifest=document, run_results={}, partial_parse="x")
+    to = tmp_path / "compared"
+    to.mkdir()
+    return pack(
+        artifacts,
+        to,
+        project=PROJECT,
+        project_name=PROJECT,
+        origin=Origin(commit=commit),
+        created_at=CREATED_AT,
+        target=None,
+        compare=(made, ParsedWith(target="ci", profile="x", vars_sha256="v")),
+    )
+
+
+def test_compare__is_packed_beside_production_and_says_how_it_was_made(tmp_path: Path) -> None:
+    bundle = compared(tmp_path, version="1.10.3")
+    assert content(bundle.directory) == {
+        "manifest.json": (tmp_path / "production" / "manifest.json").read_bytes(),
+        "run_results.json": (tmp_path / "production" / "run_results.json").read_bytes(),
+        "compare/manifest.json": (tmp_path / "made" / "manifest.json").read_bytes(),
+        "state.json": (bundle.directory / "state.json").read_bytes(),
+    }
+    assert bundle.provenance
+    assert bundle.provenance.compare == ParsedWith(
+        dbt_version="1.10.3", adapter="duckdb", target="ci", profile="x", vars_sha256="v"
+    )
+    assert [*bundle.provenance.files] == [
+        *("manifest.json", "run_results.json"),
+        "compare/manifest.json",
+    ]
+    # Production's own is another matter.
+    assert bundle.provenance.parsed_with == ParsedWith(
+        dbt_version="1.11.0", adapter="duckdb", target="prod"
+    )
+
+
+def test_compare__comes_back_as_a_bundle_of_its_own(tmp_path: Path) -> None:
+    made = compared(tmp_path)
+    bundle = unpack(made.directory, project_name=PROJECT)
+    bundle.read()
+    assert bundle == made
+    assert bundle.compare
+    assert bundle.compare.directory == bundle.directory / "compare"
+    assert [*bundle.compare.manifest.nodes] == ["model.shop.a", "model.shop.b"]
+    assert [*bundle.manifest.nodes] == ["model.shop.a"]
+    assert (bundle.compare.provenance, bundle.compare.run_results) == (None, None)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_compare__that_is_not_the_published_one_is_refused(tmp_path: Path, damage: str) -> None:
+    directory = compared(tmp_path).directory
+    file = directory / "compare" / "manifest.json"
+    if damage == "gone":
+        file.unlink()
+    else:
+        raw = file.read_bytes()
+        file.write_bytes(raw[:-1] if damage == "cut" else raw.replace(b"1.11.0", b"1.11.1"))
+    with pytest.raises(InvalidBundle, match=r"manifest\.json"):
+        unpack(directory, project_name=PROJECT)
+
+
+def test_compare__there_is_none_in_a_bundle_without(tmp_path: Path) -> None:
+    bundle = packed(tmp_path, "a")
+    assert bundle.provenance
+    assert (bundle.provenance.compare, bundle.compare) == (None, None)
+    # Of an older ci-defer, which did not know of it.
+    older = unpack(rewritten(bundle, compare=None), project_name=PROJECT)
+    assert "compare" not in json.loads((bundle.directory / "state.json").read_bytes())
+    assert (older, older.compare) == (bundle, None)
+
+
+def test_compare__that_lies_about_is_not_used(tmp_path: Path) -> None:
+    bundle = packed(tmp_path, "a")
+    write_artifacts(bundle.directory / "compare", manifest=manifest())
+    assert unpack(bundle.directory, project_name=PROJECT).compare is None
+    plain = write_artifacts(tmp_path / "plain", manifest=manifest())
+    write_artifacts(plain / "compare", manifest=manifest())
+    assert unpack(plain, project_name=PROJECT).compare is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"compare": None}, "does not say how compare/manifest.json was made"),
+        ({"compare": "ci"}, "not a state.json"),
+        ({"compare": {"target": 1}}, "not a state.json"),
+        ({"compare": []}, "not a state.json"),
+    ],
+)
+def test_compare__without_a_word_on_how_it_was_made_is_refused(
+    tmp_path: Path, changes: dict[str, Any], expected: str
+) -> None:
+    directory = rewritten(compared(tmp_path), **changes)
+    with pytest.raises(InvalidBundle) as caught:
+        unpack(directory, project_name=PROJECT)
+    assert expected in caught.value.message
+
+
+def test_compare__that_names_no_file_is_refused(tmp_path: Path) -> None:
+    directory = rewritten(packed(tmp_path, "a"), compare={"target": "ci"})
+    with pytest.raises(InvalidBundle, match="or names none"):
+        unpack(directory, project_name=PROJECT)
+
+
+def test_compare__of_a_newer_ci_defer_may_say_more(tmp_path: Path) -> None:
+    bundle = compared(tmp_path)
+    said = json.loads((bundle.directory / "state.json").read_bytes())["compare"]
+    newer = rewritten(bundle, compare={**said, "novelty": 1})
+    assert unpack(newer, project_name=PROJECT) == bundle
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        (None, "There is no .*manifest.json"),
+        ("no", "truncated or not JSON"),
+        (manifest(version=13), "schema version 13"),
+        (manifest(project="other"), "belongs to the dbt project 'other'"),
+    ],
+)
+def test_pack__refuses_a_manifest_to_compare_with(
+    tmp_path: Path, document: Any, expected: str
+) -> None:
+    artifacts = write_artifacts(tmp_path / "target", manifest=manifest())
+    made = write_artifacts(tmp_path / "made", **({"manifest": document} if document else {}))
+    to = tmp_path / "to"
+    to.mkdir()
+    with pytest.raises(InvalidBundle, match=expected):
+        pack(
+            artifacts,
+            to,
+            project=PROJECT,
+            project_name=PROJECT,
+            origin=Origin(commit=COMMIT),
+            created_at=CREATED_AT,
+            target=None,
+            compare=(made, ParsedWith()),
+        )
+
+
+def test_read__reads_what_is_compared_with_too(tmp_path: Path) -> None:
+    # It was published as it is, and this version cannot read it.
+    bundle = compared(tmp_path)
+    write_artifacts(bundle.directory / "compare", manifest=manifest(version=13))
+    with pytest.raises(InvalidBundle, match="schema version 13"):
+        Bundle(bundle.directory, bundle.provenance).read()
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ({}, ParsedWith(target="prod")),
+        ({"profile": "x"}, ParsedWith(target="prod", profile="x")),
+        ({"profile": None, "vars": {}, "target": None}, ParsedWith()),
+        (
+            {"vars": {"b": 1, "a": [2]}},
+            ParsedWith(
+                target="prod",
+                vars_sha256=hashlib.sha256(b'{"a":[2],"b":1}').hexdigest(),
+            ),
+        ),
+    ],
+)
+def test_parsed_with__is_what_dbt_recorded_of_production(
+    tmp_path: Path, args: dict[str, Any], expected: ParsedWith
+) -> None:
+    artifacts = write_artifacts(
+        tmp_path / "target", manifest=manifest(), run_results=run_results(**args)
+    )
+    provenance = pack_from(artifacts, tmp_path / "to").provenance
+    assert provenance
+    assert (provenance.dbt_version, provenance.adapter) == ("1.11.0", "duckdb")
+    assert provenance.parsed_with == ParsedWith(
+        dbt_version="1.11.0",
+        adapter="duckdb",
+        target=expected.target,
+        profile=expected.profile,
+        vars_sha256=expected.vars_sha256,
+    )

@@ -1,8 +1,14 @@
 from __future__ import annotations
 
-import pytest
+import hashlib
+import json
 
-from ci_defer.dbt.arguments import OURS, OURS_SHORT, for_parse, for_plan, split
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ci_defer.bundle import ParsedWith, digest_of_vars
+from ci_defer.dbt.arguments import OURS, OURS_SHORT, for_parse, for_plan, parsed_with, split
 from ci_defer.errors import ConfigurationError
 
 
@@ -82,3 +88,96 @@ def test_for_parse__leaves_out_all_values_of_a_flag_that_takes_several() -> None
 @pytest.mark.parametrize("words", [(), ("--threads",), ("--sample",)])
 def test_for_plan__of_a_flag_without_its_value_is_left_to_dbt(words: tuple[str, ...]) -> None:
     assert for_plan(words) == ()
+
+
+# How dbt parses -------------------------------------------------------------------------------
+
+
+def of_vars(text: str) -> str:
+    """The digest, told by the bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ParsedWith()),
+        ("--fail-fast --threads 4", ParsedWith()),
+        ("--profile x", ParsedWith(profile="x")),
+        ("--profile=x", ParsedWith(profile="x")),
+        ("--profile=a=b", ParsedWith(profile="a=b")),
+        ("--profile x --threads 4 --profile y", ParsedWith(profile="y")),
+        ("--profile=x --profile y", ParsedWith(profile="y")),
+        ("--profile x --profile=y", ParsedWith(profile="y")),
+        ("--profile", ParsedWith()),
+        ("--profile-x y", ParsedWith()),
+        ("--vars '{day: 1}'", ParsedWith(vars_sha256=of_vars('{"day":1}'))),
+        ("--vars='{day: 1}'", ParsedWith(vars_sha256=of_vars('{"day":1}'))),
+        ("--vars 'day: 1'", ParsedWith(vars_sha256=of_vars('{"day":1}'))),
+        ("--vars '{\"day\": 1}'", ParsedWith(vars_sha256=of_vars('{"day":1}'))),
+        ("--vars '{b: x=y, a: 2}'", ParsedWith(vars_sha256=of_vars('{"a":2,"b":"x=y"}'))),
+        ("--vars='{b: x=y}'", ParsedWith(vars_sha256=of_vars('{"b":"x=y"}'))),
+        ("--vars '{a: {c: [1, null], b: é}}'", of_vars('{"a":{"b":"é","c":[1,null]}}')),
+        ("--vars '{day: 2026-01-02}'", of_vars('{"day":"2026-01-02"}')),
+        ("--vars '{a: 1}' --vars '{b: 2}'", of_vars('{"b":2}')),
+        ("--vars '{a: 1}' --vars='{b: 2}'", of_vars('{"b":2}')),
+        ("--vars='{a: 1}' --vars '{b: 2}'", of_vars('{"b":2}')),
+        ("--vars '{}'", ParsedWith()),
+        ("--vars ''", ParsedWith()),
+        ("--vars=", ParsedWith()),
+        ("--vars", ParsedWith()),
+        ("--vars '{a: 1}' --vars '{}'", ParsedWith()),
+        # What is wrong with them is dbt's to say: they are only like nothing else.
+        ("--vars '{a: '", of_vars('"{a: "')),
+        ("--vars 'a: b: c'", of_vars('"a: b: c"')),
+    ],
+)
+def test_parsed_with__is_what_the_last_of_each_flag_says(
+    text: str, expected: ParsedWith | str
+) -> None:
+    if isinstance(expected, str):
+        expected = ParsedWith(vars_sha256=expected)
+    assert parsed_with(None, split(text)) == expected
+
+
+@pytest.mark.parametrize(("target", "expected"), [(None, ""), ("", ""), ("ci", "ci")])
+def test_parsed_with__has_the_target_that_was_told(target: str | None, expected: str) -> None:
+    assert parsed_with(target, ()) == ParsedWith(target=expected)
+
+
+def test_parsed_with__never_holds_the_vars_themselves() -> None:
+    assert "secret" not in repr(parsed_with("ci", ("--vars", "{key: secret}")))
+    assert "secret" not in repr(parsed_with("ci", ("--vars", "{key: secret")))
+
+
+# What YAML takes as it is: the rest of Unicode is escaped, in another way than JSON does it.
+TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126) | st.sampled_from("é…😀"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(TEXT, JSON, max_size=4))
+def test_parsed_with__of_vars_is_what_dbt_records_of_them(values: dict[str, object]) -> None:
+    # JSON is YAML, and run_results.json is what production's digest is made from.
+    word = json.dumps(values, ensure_ascii=False)
+    expected = ParsedWith(vars_sha256=digest_of_vars(json.loads(word)))
+    assert parsed_with(None, ("--vars", word)) == expected
+    assert parsed_with(None, (f"--vars={word}",)) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["{tiers: {1: gold}}", "{1: a}", "{no: 1}", "{2026-01-01: x}", "{null: 1}"]
+)
+def test_parsed_with__of_keys_that_are_no_text(text: str) -> None:
+    # dbt takes them: `{{ var('tiers')[1] }}`. Its JSON then has them as text.
+    assert parsed_with(None, ("--vars", text)).vars_sha256
+
+
+@pytest.mark.parametrize(
+    "text", ["{day: 2026-02-30}", "[" * 5000, '{"a": "\\ud83d\\ude00"}'], ids=str.__len__
+)
+def test_parsed_with__of_vars_that_are_none_is_left_to_dbt(text: str) -> None:
+    assert parsed_with(None, ("--vars", text)).vars_sha256

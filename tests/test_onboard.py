@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ci_defer.bundle import Origin
+from ci_defer.bundle import Origin, ParsedWith
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.errors import CiDeferError, ConfigurationError, DbtError, InvalidBundle, ProjectError
@@ -29,6 +29,7 @@ from tests.samples import (
     run_results,
     write_artifacts,
 )
+from tests.test_dbt_commands import option
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
@@ -48,29 +49,40 @@ class Place:
         self.dbt = FakeDbt(self.tmp_path / "bin")
         self.log = Log()
 
-    def onboard(self, *, target: str | None = None, event: Event | None = None) -> Published:
+    def onboard(
+        self,
+        *,
+        target: str | None = None,
+        compare: ParsedWith | None = None,
+        event: Event | None = None,
+    ) -> Published:
         project = Project(
             self.repository.path, PROJECT, self.target, self.repository.path / "dbt_packages"
         )
         environ = {**self.repository.environ, "PATH": self.dbt.path}
-        return onboard(
-            project,
-            self.store,
-            key=PROJECT,
-            target=target,
-            event=event or Event(),
-            git=Git(project.directory, environ),
-            engine=CommandEngine(
+
+        def engine_for(checkout: Project, target: str | None) -> CommandEngine:
+            return CommandEngine(
                 DbtSettings(
-                    project_dir=project.directory,
-                    target_path=project.target_path,
+                    project_dir=checkout.directory,
+                    target_path=checkout.target_path,
                     working_directory=project.directory,
                     target=target,
                 ),
                 environ=environ,
                 console=self.log,
                 interrupts=Interrupts(),
-            ),
+            )
+
+        return onboard(
+            project,
+            self.store,
+            key=PROJECT,
+            target=target,
+            compare=compare,
+            event=event or Event(),
+            git=Git(project.directory, environ),
+            engine_for=engine_for,
             log=self.log,
             now=lambda: NOW,
         )
@@ -184,3 +196,119 @@ def test_onboard__leaves_no_temporary_files(place: Place, monkeypatch: pytest.Mo
     with pytest.raises(CiDeferError):
         place.onboard()
     assert list(temporary.iterdir()) == []
+
+
+# What pull requests are compared with ---------------------------------------------------------
+
+PR = ParsedWith(target="ci", profile="x")
+FOR_PR = manifest([node("model.shop.a"), node("model.shop.b")])
+# Each target has a manifest of its own, and dbt leaves more behind than that.
+PARSES = f"""
+told = sys.argv[sys.argv.index("--target") + 1] if "--target" in sys.argv else ""
+made = {FOR_PR!r} if told == "ci" else {manifest([node("model.shop.a")])!r}
+(target / "manifest.json").write_text(json.dumps(made))
+(target / "partial_parse.msgpack").write_text(told)
+"""
+
+
+def test_compare__is_parsed_for_pull_requests_and_published(place: Place, tmp_path: Path) -> None:
+    write_artifacts(
+        place.target, manifest=manifest([node("model.shop.a")]), run_results=run_results()
+    )
+    before = content(place.target)
+    place.dbt.on("parse", PARSES)
+    place.onboard(compare=PR)
+    [argv] = place.dbt.calls
+    assert argv[0] == "parse"
+    assert option(argv, "--target") == ["ci"]
+    # Production's own artifacts are for the steps after this one as well.
+    assert content(place.target) == before
+    (tmp_path / "to").mkdir()
+    assert place.commit in place.store.commits()
+    bundle = place.store.get(place.commit, tmp_path / "to", project_name=PROJECT)
+    assert bundle.compare
+    assert [*bundle.manifest.nodes] == ["model.shop.a"]
+    assert [*bundle.compare.manifest.nodes] == ["model.shop.a", "model.shop.b"]
+    assert bundle.provenance
+    assert bundle.provenance.compare == ParsedWith(
+        dbt_version="1.11.0", adapter="duckdb", target="ci", profile="x"
+    )
+    assert bundle.provenance.target == "prod"
+    assert set(content(tmp_path / "to")) == {
+        *("manifest.json", "run_results.json"),
+        *("state.json", "compare/manifest.json"),
+    }
+
+
+def test_compare__comes_after_a_parse_for_production(place: Place) -> None:
+    place.dbt.on("parse", PARSES)
+    bundle = place.onboard(target="live", compare=PR).bundle
+    assert [option(argv, "--target") for argv in place.dbt.calls] == [["live"], ["ci"]]
+    assert bundle.provenance
+    assert bundle.provenance.target == "live"
+    assert (place.target / "partial_parse.msgpack").read_text() == "live"
+    assert [*json.loads((place.target / "manifest.json").read_text())["nodes"]] == ["model.shop.a"]
+
+
+def test_compare__for_the_default_target_names_none(place: Place) -> None:
+    write_artifacts(place.target, manifest=manifest())
+    place.dbt.on("parse", PARSES)
+    provenance = place.onboard(compare=ParsedWith()).bundle.provenance
+    assert "--target" not in place.dbt.calls[0]
+    assert provenance
+    assert provenance.compare
+    assert provenance.compare.target == ""
+
+
+def test_compare__is_not_made_when_nobody_asks(place: Place) -> None:
+    write_artifacts(place.target, manifest=manifest())
+    bundle = place.onboard().bundle
+    assert bundle.provenance
+    assert (place.dbt.calls, bundle.provenance.compare) == ([], None)
+
+
+def test_compare__that_dbt_cannot_parse_is_left_out_with_a_warning(
+    place: Place, tmp_path: Path
+) -> None:
+    write_artifacts(place.target, manifest=manifest([node("model.shop.a")]))
+    before = content(place.target)
+    place.dbt.on("parse", "print('Encountered an error:\\nno target ci'); sys.exit(2)")
+    published = place.onboard(compare=PR)
+    assert published.commit == place.commit
+    (tmp_path / "to").mkdir()
+    assert place.commit in place.store.commits()
+    bundle = place.store.get(place.commit, tmp_path / "to", project_name=PROJECT)
+    assert bundle.provenance
+    assert (bundle.compare, bundle.provenance.compare) == (None, None)
+    assert content(place.target) == before
+    [warning] = [line for line in place.log.lines if line.startswith("warning: ")]
+    assert warning == (
+        "warning: dbt cannot parse the project for pr-target ci: no target ci. Correct the setting "
+        "pr-target. Until then pull requests parse the base commit again, each one."
+    )
+
+
+@pytest.mark.parametrize(
+    "script", ["import signal; os.kill(os.getpid(), signal.SIGKILL)", "sys.exit(0)"]
+)
+def test_compare__of_a_dbt_that_is_killed_or_writes_nothing_is_left_out(
+    place: Place, script: str
+) -> None:
+    # "Production's state is what matters here."
+    write_artifacts(place.target, manifest=manifest([node("model.shop.a")]))
+    place.dbt.on("parse", script)
+    place.onboard(compare=PR)
+    assert place.commit in place.store.commits()
+
+
+def test_compare__leaves_no_temporary_files(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = place.tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    write_artifacts(place.target, manifest=manifest())
+    place.dbt.on("parse", PARSES)
+    place.onboard(compare=PR)
+    place.dbt.on("parse", "sys.exit(2)")
+    place.onboard(compare=PR)
+    assert list(temporary.iterdir()) == []
+    assert not place.repository.run("status", "--porcelain")

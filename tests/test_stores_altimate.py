@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from ci_defer.account import Account
-from ci_defer.bundle import FILES as BUNDLE_FILES
-from ci_defer.bundle import Bundle
+from ci_defer.bundle import ARTIFACTS, Bundle
 from ci_defer.errors import CiDeferError, ExitCode, InvalidBundle, StateNotFound
 from ci_defer.stores.altimate import FILES, Registry, RegistryError, service
 from ci_defer.web import LONGEST_WAIT, Web
@@ -195,7 +194,7 @@ def test_put__uploads_the_files_that_a_bundle_has_and_not_its_provenance(place: 
 
 
 def test_files__are_those_of_a_bundle() -> None:
-    assert sorted(FILES) == sorted(BUNDLE_FILES)
+    assert sorted(FILES) == sorted(ARTIFACTS)
     assert tuple(name.removesuffix(".json") for name in FILES) == FILE_TYPES
 
 

@@ -20,6 +20,7 @@ from ci_defer.state import FoundState, find_state
 from ci_defer.stores.artifact import ArtifactStore
 from tests.harness.github import FakeGitHub, Run
 from tests.samples import PROJECT, Log, Repository, content, packed
+from tests.test_bundle import compared
 
 TOKEN = "ghs_aVeryLongTokenThatMustNotLeakAnywhere"
 NAME = f"ci-defer-state-{PROJECT}"
@@ -375,3 +376,30 @@ def test_a_shallow_clone_asks_github_for_the_history(place: Place) -> None:
     place.github.serve_git(place.repository.path)
     place.repository = place.repository.checked_out(place.tmp_path / "clone", "main")
     assert place.find().age_commits == 2
+
+
+def test_the_manifest_to_compare_with_comes_along(place: Place) -> None:
+    bundle = compared(place.tmp_path, commit=place.base)
+    files = content(bundle.directory)
+    place.publish(place.base, archive=lambda _: zipped(*files.items()))
+    found = place.find().production
+    assert content(found.directory) == files
+    assert found.provenance == bundle.provenance
+    assert found.compare
+    assert [*found.compare.manifest.nodes] == ["model.shop.a", "model.shop.b"]
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "a folder of its own"])
+def test_a_manifest_to_compare_with_that_was_not_published_is_passed_over(
+    place: Place, damage: str
+) -> None:
+    files = content(compared(place.tmp_path, commit=place.base).directory)
+    raw = files.pop("compare/manifest.json")
+    if damage == "changed":
+        files["compare/manifest.json"] = raw + b" "
+    elif damage != "gone":
+        files["compare/compare/manifest.json"] = raw
+    place.publish(place.middle)
+    place.publish(place.base, archive=lambda _: zipped(*files.items()))
+    assert place.found() == place.middle
+    assert "manifest.json" in place.said

@@ -48,7 +48,7 @@ from tests.samples import (
     run_results,
 )
 from tests.samples import write_artifacts as write
-from tests.test_cli import NODES, A, Place
+from tests.test_cli import IN_CI, NODES, A, Place
 from tests.test_runner import commands, outputs
 
 KINDS = [
@@ -121,8 +121,8 @@ class Job:
         shutil.copytree(shop.path, self.path)
         self.target = self.path / "target"
         self.dbt = FakeDbt(folder / "bin")
-        self.dbt.lists(A, nodes=NODES)
-        self.dbt.builds({A: "success"}, nodes=NODES)
+        self.dbt.lists(A, nodes=IN_CI)
+        self.dbt.builds({A: "success"}, nodes=IN_CI)
         self._runs = 0
 
     def onboard(self, *, document: Path | None = None, limit: str = "") -> Ran:
@@ -159,6 +159,8 @@ class Job:
                 # Of the run of the tests: a checkout that is not installed.
                 **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
                 "PATH": self.dbt.path,
+                # Production's, so that nothing has to be parsed again.
+                "CI_DEFER_TARGET": "prod",
                 "TMPDIR": str(temporary),
                 "GITHUB_ACTIONS": "true",
                 "GITHUB_EVENT_NAME": event,

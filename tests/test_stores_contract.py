@@ -33,6 +33,7 @@ from tests.places import (
     store_in,
 )
 from tests.samples import COMMIT, PROJECT, Log, Repository, content, packed
+from tests.test_bundle import compared
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -895,3 +896,33 @@ def test_prune__removes_old_states_and_what_is_left_of_others(place: Place, tmp_
     # Who comes back finds the place as usable as before.
     store_in(place.objects()).put(packed(tmp_path, "again", commit=commits[0]))
     assert models(store_in(place.objects()), tmp_path / "to", commits[0]) == ["again"]
+
+
+# What pull requests are compared with ---------------------------------------------------------
+
+
+def test_compare__goes_through_every_place_and_comes_back_verified(
+    place: Place, tmp_path: Path
+) -> None:
+    bundle = compared(tmp_path)
+    store_in(place.objects()).put(bundle)
+    (publication,) = {name.split("/")[3] for name in place.names() if name.endswith(".zst")}
+    name = f"shop/prod/{COMMIT}/{publication}/compare/manifest.json.zst"
+    assert name in place.names()
+    store, to = store_in(place.objects()), tmp_path / "to"
+    to.mkdir()
+    assert set(store.commits()) == {COMMIT}
+    found = store.get(COMMIT, to, project_name=PROJECT)
+    assert content(to) == content(bundle.directory)
+    assert found.compare
+    assert [*found.compare.manifest.nodes] == ["model.shop.a", "model.shop.b"]
+    # It is no leftover of an earlier publication.
+    [stored] = store.stored()
+    assert store.leftovers(stored) == []
+    place.write(name, b"damaged")
+    with pytest.raises(InvalidBundle):
+        models(store_in(place.objects()), tmp_path / "damaged")
+    # And goes with the rest.
+    [stored] = store.stored()
+    assert store.remove(stored)
+    assert not any(COMMIT in name for name in place.names())

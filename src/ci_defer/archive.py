@@ -74,6 +74,7 @@ def _extract_member(
     opened: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int
 ) -> int:
     size = 0
+    target.parent.mkdir(exist_ok=True)
     with _open_member(opened, member) as source, target.open("xb") as file:
         while chunk := source.read(CHUNK):
             size += len(chunk)

@@ -9,6 +9,7 @@ they are asked for: moving a bundle from here to there takes no more memory than
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Mapping
@@ -26,7 +27,11 @@ MANIFEST = "manifest.json"
 RUN_RESULTS = "run_results.json"
 STATE = "state.json"
 OPTIONAL_FILES = (RUN_RESULTS, "catalog.json", "sources.json", "semantic_manifest.json")
-FILES = (MANIFEST, *OPTIONAL_FILES)
+ARTIFACTS = (MANIFEST, *OPTIONAL_FILES)
+# What pull requests are compared with: the same commit, parsed as they parse it.
+COMPARE = "compare"
+COMPARE_MANIFEST = f"{COMPARE}/{MANIFEST}"
+FILES = (*ARTIFACTS, COMPARE_MANIFEST)
 
 # `args.which` of run_results.json; dbt v2 may leave it out.
 BUILDING_COMMANDS = frozenset({"build", "run", "seed", "snapshot", "retry", None})
@@ -66,11 +71,26 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     run_attempt: str = ""
 
 
+class ParsedWith(msgspec.Struct, frozen=True, kw_only=True):
+    """What a manifest depends on besides the files of its commit.
+
+    Empty: the default, of the profile or of dbt_project.yml; for the version and the adapter,
+    unknown. Of the vars, which may hold secrets, there is only the SHA-256.
+    """
+
+    dbt_version: str = ""
+    adapter: str = ""
+    target: str = ""
+    profile: str = ""
+    vars_sha256: str = ""
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """state.json. `created_at` is ISO 8601 in UTC; `files` maps file name to its record.
 
     `flags` are the dbt flags that decide what counts as modified; a flag that dbt did not
     record is absent, and of the vars, which may hold secrets, there is only the SHA-256.
+    `compare` says how the manifest in `compare/` was made, if there is one.
     A newer ci-defer may add fields: unknown ones are skipped, and only another `schema_version`
     makes a state unreadable.
     """
@@ -85,6 +105,18 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     flags: Mapping[str, Any]
     files: Mapping[str, FileRecord]
+    compare: ParsedWith | None = None
+
+    @property
+    def parsed_with(self) -> ParsedWith:
+        """How production's own manifest was made."""
+        return ParsedWith(
+            dbt_version=self.dbt_version,
+            adapter=self.adapter,
+            target=self.target,
+            profile=str(self.flags.get("profile", "")),
+            vars_sha256=str(self.flags.get("vars_sha256", "")),
+        )
 
 
 @dataclass(frozen=True)
@@ -118,9 +150,17 @@ class Bundle:
             return self.results
         return None
 
+    @cached_property
+    def compare(self) -> Bundle | None:
+        """The manifest in `compare/`, when the bundle has one."""
+        is_there = self.provenance is not None and self.provenance.compare is not None
+        return Bundle(self.directory / COMPARE, None) if is_there else None
+
     def read(self) -> None:
         """Read all of it now. Raises InvalidBundle."""
         _ = self.manifest, self.results
+        if self.compare:
+            self.compare.read()
 
     def described(self, directory: Path, provenance: Provenance) -> Bundle:
         """The same files in another directory; what was read of them is not read again."""
@@ -138,19 +178,22 @@ def pack(
     origin: Origin,
     created_at: str,
     target: str | None,
+    compare: tuple[Path, ParsedWith] | None = None,
 ) -> Bundle:
     """Copy dbt's artifacts from `artifacts` into the empty directory `to`, and describe them.
 
     `project` is the key of the store, `project_name` is what the manifest must say. `target` is
-    the one we were told; without it, the one that dbt recorded.
+    the one we were told; without it, the one that dbt recorded. `compare` is a folder with the
+    manifest for `compare/`, and how it was made: what the manifest itself says is filled in.
     Raises InvalidBundle when an artifact is not what it should be; `to` is then of no use.
     """
     found = Bundle(artifacts, None)
     _check_name(found.manifest.metadata.project_name, project_name)
     manifest, results = found.manifest, found.results
-    for name in FILES:
+    for name in ARTIFACTS:
         if (artifacts / name).is_file():
             shutil.copyfile(artifacts / name, to / name)
+    compared_with = _add_compare(*compare, to, project_name) if compare else None
     provenance = Provenance(
         schema_version=SCHEMA_VERSION,
         project=project,
@@ -162,6 +205,7 @@ def pack(
         target=target or (results.args.target if results else None) or "",
         flags=_comparison_flags(results),
         files={name: _record(to / name) for name in FILES if (to / name).is_file()},
+        compare=compared_with,
     )
     (to / STATE).write_bytes(encode_state(provenance))
     return found.described(to, provenance)
@@ -210,6 +254,8 @@ def decode_state(path: Path) -> Provenance:
         raise InvalidBundle(f"{path} names files that no bundle has: {sorted(unknown)}.")
     if MANIFEST not in provenance.files:
         raise InvalidBundle(f"{path} names no {MANIFEST}.")
+    if (COMPARE_MANIFEST in provenance.files) != (provenance.compare is not None):
+        raise InvalidBundle(f"{path} does not say how {COMPARE_MANIFEST} was made, or names none.")
     return provenance
 
 
@@ -247,8 +293,50 @@ def _check_name(actual: str | None, expected: str) -> None:
         )
 
 
-def _digest(value: Any) -> str:
-    return hashlib.sha256(msgspec.json.encode(value, order="deterministic")).hexdigest()
+def _add_compare(made: Path, parsed_with: ParsedWith, to: Path, project_name: str) -> ParsedWith:
+    manifest = Bundle(made, None).manifest
+    _check_name(manifest.metadata.project_name, project_name)
+    (to / COMPARE).mkdir()
+    shutil.copyfile(made / MANIFEST, to / COMPARE_MANIFEST)
+    return msgspec.structs.replace(
+        parsed_with,
+        dbt_version=manifest.metadata.dbt_version,
+        adapter=manifest.metadata.adapter_type or "",
+    )
+
+
+def digest_of_vars(values: Any) -> str:
+    """The SHA-256 of the vars of a command line, empty when there are none.
+
+    The same for what YAML has read and for what dbt has written as JSON, where keys are text.
+    """
+    if not values:
+        return ""
+    # Not msgspec: it sorts no keys of several types, and knows no half of a surrogate pair.
+    text = json.dumps(
+        _with_text_keys(values),
+        sort_keys=True,
+        default=str,
+        ensure_ascii=False,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _with_text_keys(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_key(key): _with_text_keys(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_text_keys(inner) for inner in value]
+    if isinstance(value, str):
+        # PyYAML leaves an escaped emoji as two halves.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return value
+
+
+def _key(key: Any) -> str:
+    """A key as JSON writes it."""
+    return key if isinstance(key, str) else json.dumps(key, default=str).strip('"')
 
 
 def _comparison_flags(results: RunResults | None) -> dict[str, Any]:
@@ -256,7 +344,8 @@ def _comparison_flags(results: RunResults | None) -> dict[str, Any]:
         return {}
     more_unrendered = results.args.state_modified_compare_more_unrendered_values
     flags = {
-        "vars_sha256": _digest(results.args.vars) if results.args.vars else None,
+        "vars_sha256": digest_of_vars(results.args.vars) or None,
+        "profile": results.args.profile,
         "state_modified_compare_more_unrendered_values": more_unrendered,
     }
     return {name: value for name, value in flags.items() if value is not None}

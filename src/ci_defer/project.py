@@ -17,6 +17,8 @@ from ci_defer.errors import ConfigurationError
 
 PROJECT_FILE = "dbt_project.yml"
 PACKAGE_FILES = ("packages.yml", "dependencies.yml")
+PACKAGE_LOCK = "package-lock.yml"
+VARS_FILE = "vars.yml"
 
 
 @dataclass(frozen=True)

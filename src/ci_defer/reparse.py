@@ -1,7 +1,7 @@
-"""Parsing the base commit again: the state of a pull request when nothing was published for it.
+"""Parsing an older commit again: what a pull request is compared with when nothing else will do.
 
-`git worktree` of the base commit, and dbt's parse of it: with the target of this run for
-`--state`, with production's for `--defer-state`. The worktree is always removed.
+`git worktree` of the commit, and dbt's parse of it: with the target of this run for `--state`,
+with production's for `--defer-state`. The worktree is always removed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ci_defer.bundle import MANIFEST, Bundle
 from ci_defer.dbt import Engine, Invocation
-from ci_defer.errors import ConfigurationError
+from ci_defer.errors import ConfigurationError, InvalidBundle
 from ci_defer.git import Git, GitError
 from ci_defer.log import Log
 from ci_defer.packages import install_packages
@@ -27,7 +27,7 @@ class EngineFor(Protocol):
 
 
 def reparse(
-    base: str,
+    commit: str,
     project: Project,
     targets: Sequence[str | None],
     to: Path,
@@ -37,21 +37,22 @@ def reparse(
     log: Log,
     ran: Callable[[Invocation], None],
 ) -> list[Bundle]:
-    """The manifests of the commit `base`, one for each of `targets`, in new folders below `to`.
+    """The manifests of `commit`, one for each of `targets`, in new folders below `to`.
 
     `ran` is told of every dbt command. Raises ConfigurationError when the clone does not hold the
     commit and it cannot be fetched, ProjectError when dbt cannot parse it.
     """
-    log.info(f"Parsing the base commit {base[:12]} again, in a worktree.")
-    if git.commit(base) is None:
-        _fetch(base, git)
+    log.info(f"Parsing commit {commit[:12]} again, in a worktree.")
+    if git.commit(commit) is None:
+        _fetch(commit, git)
     worktree = to / "worktree"
-    git.add_worktree(worktree, base)
+    git.add_worktree(worktree, commit)
     try:
         theirs = read_project(worktree / git.prefix())
         if theirs.name != project.name:
             raise ConfigurationError(
-                f"The base commit's dbt project is {theirs.name!r}, this one is {project.name!r}.",
+                f"The dbt project of commit {commit[:12]} is {theirs.name!r}, this one is "
+                f"{project.name!r}.",
                 "A renamed project has nothing in common with the old one: set if-no-state: full.",
             )
         install_packages(theirs, engine_for(theirs, targets[0]), log, ran)
@@ -74,9 +75,11 @@ def _parse(
     parsed = engine_for(project, target).parse()
     ran(parsed)
     parsed.check(
-        "parse the base commit",
+        "parse the base commit again",
         "Publish states with ci-defer onboard, or set if-no-state to full or skip.",
     )
+    if not (project.target_path / MANIFEST).is_file():
+        raise InvalidBundle(f"dbt parse wrote no {MANIFEST}.", "Check dbt-args.")
     shutil.move(project.target_path / MANIFEST, to / MANIFEST)
     bundle = Bundle(to, None)
     bundle.read()
@@ -88,7 +91,7 @@ def _fetch(commit: str, git: Git) -> None:
         git.fetch(commit)
     except GitError as error:
         raise ConfigurationError(
-            f"The clone does not hold the base commit {commit[:12]}, and it cannot be fetched: "
+            f"The clone does not hold commit {commit[:12]}, and it cannot be fetched: "
             f"{error.message}",
             "Set fetch-depth: 0 for actions/checkout.",
         ) from error

@@ -8,7 +8,12 @@ compares the table with the real ones.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from typing import Any
 
+import yaml
+
+from ci_defer.bundle import ParsedWith, digest_of_vars
 from ci_defer.errors import ConfigurationError
 
 # Flag -> what to use instead.
@@ -93,6 +98,30 @@ def for_parse(words: tuple[str, ...]) -> tuple[str, ...]:
     unknown = {**BUILD_ONLY, **SELECTING_ONLY}
     del unknown["--threads"]
     return _without(words, unknown)
+
+
+def _value_of(words: Sequence[str], flag: str) -> str:
+    """The value of the last `flag`; empty when there is none."""
+    found = ""
+    for number, word in enumerate(words):
+        name, separator, value = word.partition("=")
+        if name == flag:
+            found = value if separator else "".join(words[number + 1 : number + 2])
+    return found
+
+
+def parsed_with(target: str | None, words: Sequence[str]) -> ParsedWith:
+    """How dbt parses with this target and these flags; version and adapter are not known yet."""
+    try:
+        values: Any = yaml.safe_load(_value_of(words, "--vars"))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        # dbt will say what is wrong with them.
+        values = _value_of(words, "--vars")
+    return ParsedWith(
+        target=target or "",
+        profile=_value_of(words, "--profile"),
+        vars_sha256=digest_of_vars(values),
+    )
 
 
 def _ours(word: str) -> str | None:

@@ -145,6 +145,7 @@ class BundleStore:
             def fetch(name: str, record: FileRecord) -> None:
                 chunks = self._objects.chunks(f"{publication}/{name}{SUFFIX}")
                 try:
+                    (to / name).parent.mkdir(exist_ok=True)
                     with (to / name).open("wb") as file:
                         for block in decompressed(chunks, record.size):
                             file.write(block)
@@ -220,7 +221,7 @@ class BundleStore:
         if stored.saved_at is None:
             return list(stored.entries)
         others = [entry for entry in stored.entries if entry.name != f"{folder}/{STATE}"]
-        folders = {entry.name.rpartition("/")[0] for entry in others}
+        folders = {entry.name.removeprefix(f"{folder}/").partition("/")[0] for entry in others}
         if len(folders) <= 1 and not any("/." in entry.name for entry in others):
             return []
         try:
@@ -232,7 +233,7 @@ class BundleStore:
             entry
             for entry in others
             if not entry.name.startswith(publication)
-            or PARTIAL.fullmatch(entry.name.removeprefix(publication))
+            or PARTIAL.fullmatch(entry.name.rpartition("/")[2])
         ]
 
     def remove(self, stored: Stored) -> bool:

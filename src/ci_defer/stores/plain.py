@@ -43,6 +43,7 @@ class PlainState:
             else:
                 for name in (*FILES, STATE):
                     if (self._path / name).is_file():
+                        (to / name).parent.mkdir(exist_ok=True)
                         shutil.copyfile(self._path / name, to / name)
         except OSError as error:
             raise InvalidBundle(f"{self._path} cannot be read: {error.strerror}.") from error
