@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -250,3 +252,206 @@ def test_a_failing_command__says_which_one_and_what_git_said(tmp_path: Path) -> 
 def test_without_git__says_so(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="git is not on the PATH"):
         Git(tmp_path, {"PATH": str(tmp_path)}).prefix()
+
+
+# What changed ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def changed(repository: Repository) -> tuple[Repository, str]:
+    """A repository with one of each kind of change since the commit."""
+    for name in ("kept", "edited", "staged", "committed", "deleted", "gone", "old name"):
+        (repository.path / name).write_text(f"{name}\n" * 10)
+    (repository.path / ".gitignore").write_text("ignored\n*.log\n")
+    (repository.path / "folder").mkdir()
+    base = repository.commit("folder/kept")
+    (repository.path / "committed").write_text("x")
+    (repository.path / "gone").unlink()
+    repository.run("mv", "old name", "folder/new name")
+    repository.commit("new")
+    (repository.path / "staged").write_text("x")
+    (repository.path / "staged and new").write_text("x")
+    repository.run("add", "staged", "staged and new")
+    (repository.path / "edited").write_text("x")
+    (repository.path / "deleted").unlink()
+    (repository.path / "folder/untracked").write_text("x")
+    (repository.path / "untracked").write_text("x")
+    (repository.path / "ignored").write_text("x")
+    (repository.path / "folder/dbt.log").write_text("x")
+    return repository, base
+
+
+CHANGED = {
+    *("committed", "gone", "old name", "folder/new name", "new"),
+    *("staged", "staged and new", "edited", "deleted", "folder/untracked", "untracked"),
+}
+
+
+@pytest.mark.parametrize("folder", [".", "folder"])
+def test_changed_files__are_from_the_top_committed_or_not(
+    changed: tuple[Repository, str], folder: str
+) -> None:
+    repository, base = changed
+    git = Git(repository.path / folder, repository.environ)
+    assert git.changed_files(base) == CHANGED
+    assert git.changed_files("HEAD") == {
+        *("staged", "staged and new", "edited", "deleted", "folder/untracked", "untracked"),
+    }
+
+
+@pytest.mark.parametrize("folder", [".", "folder"])
+def test_tracked_files__are_those_of_the_whole_repository(
+    changed: tuple[Repository, str], folder: str
+) -> None:
+    repository, _ = changed
+    assert Git(repository.path / folder, repository.environ).tracked_files() == {
+        *(".gitignore", "kept", "edited", "staged", "committed", "deleted", "new"),
+        *("folder/kept", "folder/new name", "staged and new"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("diff.noprefix", "true"),
+        ("diff.relative", "true"),
+        ("diff.renames", "copies"),
+        ("diff.external", "false"),
+        ("diff.wordRegex", "."),
+        ("core.quotePath", "true"),
+        ("color.ui", "always"),
+        ("status.showUntrackedFiles", "no"),
+        ("core.pager", "false"),
+    ],
+)
+def test_changed_files__are_not_confused_by_configuration(
+    changed: tuple[Repository, str], name: str, value: str
+) -> None:
+    repository, base = changed
+    repository.run("config", name, value)
+    git = Git(repository.path / "folder", repository.environ)
+    assert git.changed_files(base) == CHANGED
+    assert "folder/new name" in git.tracked_files()
+
+
+ODD = [
+    "a b",
+    "é…",
+    'a"b',
+    "a\nb",
+    "-h",
+    "--all",
+    ":/",
+    "a\\b",
+    "a\tb",
+    "x ",
+    ";$(x)",
+    "*",
+    ":(top)",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_changed_files__have_their_names_as_they_are(repository: Repository, name: str) -> None:
+    base = repository.commit("one")
+    (repository.path / name).mkdir()
+    for file in ("committed", "untracked"):
+        (repository.path / name / f"{file}{name.replace('/', '')}").write_text("x")
+        if file == "committed":
+            repository.run("add", "--all")
+            repository.run("commit", "--quiet", "--message", "x")
+    ends = name.replace("/", "")
+    assert repository.git.changed_files(base) == {
+        f"{name.rstrip('/')}/committed{ends}",
+        f"{name.rstrip('/')}/untracked{ends}",
+    }
+    assert repository.git.tracked_files() == {"one", f"{name.rstrip('/')}/committed{ends}"}
+
+
+def test_changed_files__keep_a_space_at_the_start(repository: Repository) -> None:
+    base = repository.commit("one")
+    repository.commit(" two")
+    assert repository.git.changed_files(base) == {" two"}
+    assert repository.git.tracked_files() == {" two", "one"}
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems refuse such names")
+def test_changed_files__whose_names_are_no_utf_8_do_no_harm(repository: Repository) -> None:
+    base = repository.commit("one")
+    Path(os.fsdecode(os.fsencode(repository.path) + b"/caf\xe9")).write_text("x")
+    assert len(repository.git.changed_files(base)) == 1
+    repository.commit("two")
+    assert len(repository.git.changed_files(base)) == 2
+    assert len(repository.git.tracked_files()) == 3
+
+
+def test_changed_files__of_nothing_are_none(repository: Repository) -> None:
+    base = repository.commit("one")
+    assert repository.git.changed_files(base) == frozenset()
+    repository.run("commit", "--quiet", "--allow-empty", "--message", "x")
+    # Written again with the same bytes, and another time.
+    (repository.path / "one").write_text("one")
+    os.utime(repository.path / "one", (0, 0))
+    assert repository.git.changed_files(base) == frozenset()
+
+
+def test_changed_files__are_found_without_the_history(
+    repository: Repository, tmp_path: Path
+) -> None:
+    base = repository.commit("one")
+    repository.commit("two")
+    clone = repository.checked_out(tmp_path / "clone", "main")
+    clone.run("fetch", "--quiet", "--depth=1", repository.path.as_uri(), base)
+    assert clone.git.changed_files(base) == {"two"}
+
+
+@pytest.mark.parametrize("commit", ["0" * 40, "nothing", "--all", "--output=x", ""])
+def test_changed_files__of_what_is_no_commit_is_an_error(
+    repository: Repository, commit: str
+) -> None:
+    repository.commit("one")
+    with pytest.raises(GitError, match="git diff failed"):
+        repository.git.changed_files(commit)
+    assert not (repository.path / "x").exists()
+
+
+def test_tracked_files__of_an_empty_repository_are_none(repository: Repository) -> None:
+    assert repository.git.tracked_files() == frozenset()
+
+
+def test_text__is_of_that_commit_and_from_the_top(repository: Repository) -> None:
+    (repository.path / "a folder").mkdir()
+    (repository.path / "a folder" / "é").write_text("one\n\n  two", encoding="utf-8")
+    base = repository.commit("x")
+    (repository.path / "a folder" / "é").write_text("three", encoding="utf-8")
+    git = Git(repository.path / "a folder", repository.environ)
+    assert git.text(base, "a folder/é") == "one\n\n  two"
+    assert git.text("HEAD", "x") == "x"
+
+
+@pytest.mark.parametrize(
+    "path", ["nothing", "a folder/nothing", "a folder", "", "../x", "/x", "-h", ":(top)x", "x\n"]
+)
+def test_text__of_what_is_no_file_is_none(repository: Repository, path: str) -> None:
+    (repository.path / "a folder").mkdir()
+    (repository.path / "a folder" / "x").write_text("x")
+    base = repository.commit("x")
+    assert repository.git.text(base, path) is None
+    assert repository.git.text("0" * 40, "x") is None
+
+
+def test_text__of_an_empty_file_is_empty(repository: Repository) -> None:
+    (repository.path / "empty").write_text("")
+    assert repository.git.text(repository.commit("x"), "empty") == ""
+
+
+@pytest.mark.parametrize("data", [b"caf\xe9\n", b"\x89PNG\r\n\x1a\n\xff", b"\xff\xfea\0"])
+def test_text__of_what_is_no_utf_8_is_none(repository: Repository, data: bytes) -> None:
+    (repository.path / "data").write_bytes(data)
+    assert repository.git.text(repository.commit("x"), "data") is None
+
+
+@pytest.mark.parametrize("text", ["  DBT_REGION: eu\nx", "x\nDBT_REGION: eu  ", "\tx\n", "\n"])
+def test_text__is_all_of_it(repository: Repository, text: str) -> None:
+    (repository.path / "file").write_text(text)
+    assert repository.git.text(repository.commit("x"), "file") == text

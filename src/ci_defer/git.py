@@ -110,6 +110,34 @@ class Git:
         """The files that differ between two commits, as `git diff --stat` shows them."""
         return self._run("diff", "--stat", "--end-of-options", one, other)
 
+    def changed_files(self, commit: str) -> frozenset[str]:
+        """The files that differ from `commit`, committed or not, from the top of the work tree.
+
+        Also those that git does not know, but not what it is told to ignore.
+        """
+        options = ("--name-only", "--no-renames", "--no-relative", "--no-ext-diff")
+        others = ("--others", "--exclude-standard", "--full-name")
+        changed = self._paths("diff", *options, "-z", "--end-of-options", commit, "--")
+        return changed | self._paths("ls-files", *others, "-z", ":/")
+
+    def tracked_files(self) -> frozenset[str]:
+        """All files that git knows of, from the top of the work tree."""
+        return self._paths("ls-files", "--full-name", "-z", ":/")
+
+    def text(self, commit: str, path: str) -> str | None:
+        """A file at `commit`, by its path from the top of the work tree.
+
+        None when the commit has no such file, or it is no text.
+        """
+        try:
+            return self._output("cat-file", "blob", f"{commit}:{path}").decode()
+        except (GitError, UnicodeDecodeError):
+            return None
+
+    def _paths(self, *arguments: str) -> frozenset[str]:
+        found = self._output(*arguments).decode(errors="replace").split("\0")
+        return frozenset(path for path in found if path)
+
     def fetch(self, commit: str) -> None:
         """Fetch one commit from origin, without its history. Raises GitError."""
         command = ("fetch", "--quiet", "--no-tags", "--depth=1", "origin", commit)
@@ -150,6 +178,9 @@ class Git:
         self._run("switch", "--quiet", "--create", branch)
 
     def _run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> str:
+        return self._output(*arguments, environ=environ).decode(errors="replace").strip()
+
+    def _output(self, *arguments: str, environ: Mapping[str, str] | None = None) -> bytes:
         try:
             done = subprocess.run(
                 ["git", *arguments],
@@ -157,9 +188,6 @@ class Git:
                 env={**self._environ, **(environ or {})},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                text=True,
-                encoding="utf-8",
-                errors="replace",
                 check=False,
             )
         except FileNotFoundError:
@@ -169,9 +197,10 @@ class Git:
                 "git is not on the PATH.", "ci-defer asks it which commit this is."
             ) from None
         if done.returncode != 0:
-            said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+            stderr = done.stderr.decode(errors="replace")
+            said = " ".join(stderr.split()) or f"exit code {done.returncode}"
             raise GitError(f"git {arguments[0]} failed: {said}.")
-        return done.stdout.strip()
+        return done.stdout
 
 
 def _credential_config(server: str, token: str) -> dict[str, str]:

@@ -1,0 +1,200 @@
+"""From the state that was found to the plan: what dbt selects, compared like with like.
+
+Production's manifest is often made with another target, by another dbt or with other vars than a
+pull request is parsed with, and dbt takes the difference for a change. So the comparison is with
+a manifest made as this run makes its own: production's where it was, the bundle's `compare/`, or
+the commit parsed again. Owns that choice, and when dbt's answer is not to be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
+from ci_defer.comparison import Changes, Suspicion, differences
+from ci_defer.dbt import Engine, Invocation, Selection
+from ci_defer.errors import Cancelled, CiDeferError, ConfigurationError, InvalidBundle
+from ci_defer.git import Git, GitError
+from ci_defer.log import Log
+from ci_defer.manifest import Manifest, read_manifest
+from ci_defer.project import Project
+from ci_defer.selection import Explained, default_of_compares_unrendered
+from ci_defer.state import FoundState
+from ci_defer.wording import number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What dbt selected, in its order, and what it was compared with.
+
+    `suspected` has the nodes that look modified although nothing of theirs changed in git, with
+    the reason found. `changes` is None where git cannot tell.
+    """
+
+    unique_ids: tuple[str, ...]
+    manifest: Manifest
+    found: FoundState | None
+    suspected: dict[str, str]
+    changes: Changes | None
+
+
+@dataclass(kw_only=True)
+class Planner:
+    """Makes the plan of one run.
+
+    `parsed_with` is how this run's dbt parses. `parse_again` parses a commit in the same way;
+    `ran` is told of every dbt command, `note` of what the report has to say.
+    """
+
+    project: Project
+    parsed_with: ParsedWith
+    selection_of: Callable[[FoundState | None], Selection]
+    base: str
+    git: Git
+    engine: Engine
+    parse_again: Callable[[str], Bundle]
+    ran: Callable[[Invocation], None]
+    note: Callable[[str], None]
+    log: Log
+    _since: tuple[str, Changes | None] | None = None
+
+    def plan(self, found: FoundState | None) -> Plan:
+        """Let dbt select. Raises CiDeferError."""
+        if found and not found.is_parsed_again:
+            found = self._made_alike(found)
+        invocation, unique_ids = self._select(found)
+        if found and not found.is_parsed_again:
+            found = self._beyond_doubt(found, unique_ids)
+            if found.is_parsed_again:
+                invocation, unique_ids = self._select(found)
+        invocation.check(
+            "read the project",
+            "Run `dbt parse` with the same target to see it on your machine, and check dbt-args.",
+        )
+        manifest = self._manifest()
+        return Plan(
+            unique_ids=unique_ids,
+            manifest=manifest,
+            found=found,
+            suspected=self._suspected(found, manifest, unique_ids),
+            changes=self._changes(found),
+        )
+
+    def compare_apart(self, found: FoundState, because: str, *unlike: str) -> FoundState:
+        """Compare with the state's commit, or the base commit, as this run's dbt parses it.
+
+        Where that cannot be done, the comparison stays, and a note says what it is worth.
+        """
+        commit = _commit_of(found) or self.base
+        why_not = "Nobody knows of which commit the state is."
+        if commit:
+            self.log.info(f"{because} So commit {commit[:12]} is parsed again, to compare with it.")
+            try:
+                compared = self.parse_again(commit)
+                return replace(found, compared=compared, compared_because=because, unlike=())
+            except Cancelled:
+                raise
+            except CiDeferError as error:
+                why_not = error.message
+        self.note(
+            f"{because} It cannot be parsed again to compare like with like, so nodes may be "
+            f"built that only look modified. {why_not}"
+        )
+        return replace(found, unlike=unlike)
+
+    def _made_alike(self, found: FoundState) -> FoundState:
+        """Take the manifest that was made as ours is: production's or that in `compare/`."""
+        provenance = found.production.provenance
+        if provenance is None:
+            # Nothing is known of it yet; dbt's version will be.
+            return found
+        if not differences(provenance.parsed_with, self.parsed_with):
+            return found
+        unlike = differences(provenance.parsed_with, self.parsed_with)
+        if found.production.compare and provenance.compare:
+            found = replace(found, compared=found.production.compare)
+            unlike = differences(provenance.compare, self.parsed_with)
+            if not unlike:
+                return found
+        return self.compare_apart(found, _because(unlike), *unlike)
+
+    def _select(self, found: FoundState | None) -> tuple[Invocation, tuple[str, ...]]:
+        # Results of an earlier run in the target path must never be taken for ours.
+        for name in (MANIFEST, RUN_RESULTS):
+            (self.project.target_path / name).unlink(missing_ok=True)
+        made = self.engine.plan(self.selection_of(found))
+        self.ran(made.invocation)
+        if not made.invocation.exit_code:
+            self.log.info(f"dbt selects {number(len(made.unique_ids), 'node')}.")
+        return made.invocation, made.unique_ids
+
+    def _manifest(self) -> Manifest:
+        return read_manifest(self.project.target_path / MANIFEST)
+
+    def _beyond_doubt(self, found: FoundState, unique_ids: Sequence[str]) -> FoundState:
+        """Compare with the commit parsed again where dbt's answer is not to be trusted."""
+        try:
+            manifest = self._manifest()
+        except InvalidBundle:
+            # dbt could not even read the project, so this is not about the state.
+            return found
+        theirs, ours = found.compared.manifest.metadata, manifest.metadata
+        unlike = differences(
+            ParsedWith(dbt_version=theirs.dbt_version, adapter=theirs.adapter_type or ""),
+            ParsedWith(dbt_version=ours.dbt_version, adapter=ours.adapter_type or ""),
+        )
+        if unlike and not found.unlike:
+            return self.compare_apart(found, _because(unlike), *unlike)
+        suspected = self._suspected(found, manifest, unique_ids)
+        if not suspected or found.unlike:
+            return found
+        return self.compare_apart(
+            found,
+            f"{number(len(suspected), 'node')} looked modified, though nothing of that changed in "
+            f"git since commit {_commit_of(found)[:12]}.",
+        )
+
+    def _suspected(
+        self, found: FoundState | None, manifest: Manifest, unique_ids: Sequence[str]
+    ) -> dict[str, str]:
+        changes = self._changes(found)
+        if found is None or changes is None:
+            return {}
+        compared = found.compared.manifest
+        unrendered = default_of_compares_unrendered(manifest.metadata.dbt_version)
+        explained = Explained(manifest, compared, compares_unrendered=unrendered)
+        return Suspicion(explained, manifest, compared, changes, found.unlike).of(unique_ids)
+
+    def _changes(self, found: FoundState | None) -> Changes | None:
+        """What changed since the commit that is compared with, as far as one is known."""
+        if found is None:
+            return None
+        # A place without provenance may hold the manifest of any commit.
+        commit = _commit_of(found) or (self.base if found.is_parsed_again else "")
+        if commit and (self._since is None or self._since[0] != commit):
+            self._since = (commit, self._ask_git(commit))
+        return self._since[1] if commit and self._since else None
+
+    def _ask_git(self, commit: str) -> Changes | None:
+        try:
+            if self.git.commit(commit) is None:
+                self.git.fetch(commit)
+            return Changes(
+                commit=commit,
+                prefix=self.git.prefix(),
+                files=self.git.changed_files(commit),
+                tracked=self.git.tracked_files(),
+            )
+        except (GitError, ConfigurationError) as error:
+            self.log.info(f"What changed since commit {commit[:12]} is not known: {error.message}")
+            return None
+
+
+def _commit_of(found: FoundState) -> str:
+    provenance = found.production.provenance
+    return provenance.origin.commit if provenance else ""
+
+
+def _because(unlike: Sequence[str]) -> str:
+    return f"The state was {'; '.join(unlike)}."
