@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ci_defer.guard import production_relations
+from tests.test_selection import FUNCTION, SEED, SOURCE, TEST, UNIT_TEST, A, B, C, project, reads
+
+SNAPSHOT = "snapshot.shop.orders"
+
+
+def at(unique_id: str, relation: str | None, **more: Any) -> Any:
+    return reads(unique_id, relation_name=relation, **more)
+
+
+def taken(ours: Any, theirs: Any) -> bool:
+    """Whether the one planned node would replace the one of production."""
+    found = production_relations([ours["unique_id"]], project(ours), project(theirs))
+    assert [node.unique_id for node in found] in ([], [ours["unique_id"]])
+    return bool(found)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ('"db"."prod"."a"', '"db"."prod"."a"', True),
+        ('"db"."prod"."a"', "db.prod.a", True),
+        ("`db`.`prod`.`a`", '"db"."prod"."a"', True),
+        ("[db].[prod].[a]", "db.prod.a", True),
+        ("DB.PROD.A", '"db"."prod"."a"', True),
+        ('"db"."Prod"."ä"', '"DB"."pROD"."Ä"', True),
+        ('"db"."ci"."a"', '"db"."prod"."a"', False),
+        ('"db_ci"."prod"."a"', '"db"."prod"."a"', False),
+        ('"db"."prod"."a"', '"db"."prod"."ab"', False),
+        # One part of a name is not another's.
+        ('"db"."prod"."a"', '"prod"."a"', False),
+        (None, '"db"."prod"."a"', False),
+        ('"db"."prod"."a"', None, False),
+        (None, None, False),
+        ("", "", False),
+    ],
+)
+def test_relations__are_alike_without_regard_to_quotes_and_case(
+    ours: str | None, theirs: str | None, expected: bool
+) -> None:
+    assert taken(at(A, ours), at(A, theirs)) == expected
+    assert taken(at(A, theirs), at(A, ours)) == expected
+
+
+NAME = st.text(st.sampled_from("aBcÄ_1"), min_size=1, max_size=4)
+
+
+@given(st.lists(NAME, min_size=1, max_size=3), st.sampled_from(['"{}"', "`{}`", "[{}]", "{}"]))
+def test_relations__are_alike_however_a_database_writes_them(parts: list[str], quoted: str) -> None:
+    written = ".".join(quoted.format(part) for part in parts)
+    assert taken(at(A, written.upper()), at(A, ".".join(parts)))
+    assert not taken(at(A, f"{written}x"), at(A, ".".join(parts)))
+
+
+def test_relations__count_whatever_node_has_them() -> None:
+    # A model that took the name of a seed, or was renamed with an alias, replaces the same table.
+    assert taken(at(A, "db.prod.x"), at(SEED, "db.prod.x"))
+    assert taken(at(SNAPSHOT, "db.prod.x"), at(B, "db.prod.x"))
+    assert taken(at("model.util.dates", "db.prod.x"), at(A, "db.prod.x"))
+
+
+@pytest.mark.parametrize("unique_id", [A, SEED, SNAPSHOT, TEST])
+def test_kinds__that_dbt_builds_are_guarded(unique_id: str) -> None:
+    assert taken(at(unique_id, "db.prod.x"), at(unique_id, "db.prod.x"))
+
+
+@pytest.mark.parametrize("unique_id", [SOURCE, UNIT_TEST, "analysis.shop.x", "operation.shop.x"])
+def test_kinds__that_dbt_only_reads_are_not(unique_id: str) -> None:
+    node = at(unique_id, "db.prod.x")
+    assert not taken(node, node)
+    # Nor is what production only reads.
+    assert not taken(at(A, "db.prod.x"), node)
+
+
+def test_tests__matter_where_their_failures_are_stored() -> None:
+    # dbt gives a test no relation without store_failures.
+    stored, not_stored = at(TEST, "db.dbt_test__audit.x"), at(TEST, None)
+    assert taken(stored, stored)
+    assert not taken(stored, not_stored)
+    assert not taken(not_stored, stored)
+    assert not taken(not_stored, not_stored)
+
+
+def test_functions__are_known_by_where_they_are() -> None:
+    # dbt Core names no relation of a function.
+    def function(schema: str) -> Any:
+        place = {"database": "db", "schema": schema, "alias": "area"}
+        return at(FUNCTION, None, **place)
+
+    assert taken(function("prod"), function("PROD"))
+    assert not taken(function("ci"), function("prod"))
+
+
+def test_ephemeral__models_are_nobody_s_relation() -> None:
+    ephemeral = at(A, "db.prod.a", config={"materialized": "ephemeral"})
+    assert not taken(ephemeral, at(A, "db.prod.a"))
+    assert not taken(at(A, "db.prod.a"), ephemeral)
+
+
+def test_only_what_is_planned_counts_in_the_order_of_the_plan() -> None:
+    nodes = [at(unique_id, f"db.prod.{unique_id[-1]}") for unique_id in (A, B, C)]
+    production = project(nodes[0], nodes[1], at("model.shop.d", "db.prod.d"))
+    planned = [C, B, "model.shop.unknown", A]
+    found = production_relations(planned, project(*nodes), production)
+    assert [node.unique_id for node in found] == [B, A]
+    assert production_relations([], project(*nodes), production) == []
+    assert production_relations([A, B, C], project(*nodes), project()) == []
+    assert production_relations([SOURCE], project(at(SOURCE, "db.prod.a")), production) == []
