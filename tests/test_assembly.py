@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from ci_defer.assembly import MAX_CODE, MAX_LOCATED, MAX_NODES_WITH_CODE, Facts, assemble
+from ci_defer.blind_spots import Texts
 from ci_defer.event import Event
 from ci_defer.manifest import Manifest
 from ci_defer.report import NodeOutcome, NodeReport, Outcome, Report
@@ -38,6 +39,9 @@ def facts(
         manifest=msgspec.json.decode(json.dumps(manifest(nodes)), type=Manifest),
         compares_unrendered=None,
         planned=[],
+        suspected={},
+        changes=None,
+        texts=Texts(before=lambda _: None, now=lambda _: None),
         invocations=[],
         production_target=None,
         notes=[],

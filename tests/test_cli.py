@@ -28,6 +28,7 @@ from tests.test_runner import outputs
 
 A = "model.shop.a"
 NODES = [node(A)]
+IN_CI = [node(A, relation_name='"db"."ci"."a"')]
 
 
 class Place:
@@ -40,12 +41,17 @@ class Place:
         self.commit = self.repository.commit("first")
         self.target = self.repository.path / "target"
         self.dbt = FakeDbt(tmp_path / "bin")
-        self.dbt.lists(A, nodes=NODES)
-        self.dbt.builds({A: "success"}, nodes=NODES)
+        self.dbt.lists(A, nodes=IN_CI)
+        self.dbt.builds({A: "success"}, nodes=IN_CI)
         self.store = tmp_path / "store"
         self.job = tmp_path / "job"
         self.job.mkdir()
-        self.environ = {**self.repository.environ, "PATH": self.dbt.path}
+        # Production's, so that nothing has to be parsed again.
+        self.environ = {
+            **self.repository.environ,
+            "PATH": self.dbt.path,
+            "CI_DEFER_TARGET": "prod",
+        }
 
     def on_actions(self, name: str, payload: dict[str, Any], **variables: str) -> None:
         """From now on this is a step of a workflow run."""
@@ -90,7 +96,7 @@ PUSH = {"repository": {"default_branch": "main"}}
 
 def test_onboard__to_a_directory(place: Place) -> None:
     write_artifacts(place.target, manifest=manifest(NODES))
-    done = place.run("onboard", "--state", str(place.store))
+    done = place.run("onboard", "--state", str(place.store), CI_DEFER_TARGET="")
     assert (done.returncode, done.stderr) == (0, "")
     assert (
         f"Published the state of commit {place.commit[:12]} to {place.store}/shop." in done.stdout
@@ -158,7 +164,7 @@ def test_defer__writes_report_summary_and_outputs(place: Place) -> None:
 
 def test_defer__of_a_failure_exits_1(place: Place) -> None:
     place.publish()
-    place.dbt.builds({A: "error"}, nodes=NODES, exit_code=1)
+    place.dbt.builds({A: "error"}, nodes=IN_CI, exit_code=1)
     done = place.run("defer", "--state", str(place.store))
     assert done.returncode == 1
     assert "ci-defer · shop · FAILURE" in done.stdout

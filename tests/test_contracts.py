@@ -18,7 +18,7 @@ import yaml
 
 import ci_defer
 from ci_defer import report
-from ci_defer.bundle import FILES
+from ci_defer.bundle import ARTIFACTS
 from ci_defer.cli import FILE_PARAMETERS, cli
 from ci_defer.outputs import OUTPUTS
 from ci_defer.settings import Settings, default_text, option_name, variable_name
@@ -251,7 +251,7 @@ def test_commands__take_the_settings_of_their_mode() -> None:
 
 def test_onboard__takes_the_files_of_the_registrys_own_client() -> None:
     options = {option.name: option for option in cli.commands["onboard"].params}
-    assert set(FILE_PARAMETERS) == set(FILES)
+    assert set(FILE_PARAMETERS) == set(ARTIFACTS)
     for parameter in FILE_PARAMETERS.values():
         option = options[parameter]
         assert isinstance(option, click.Option)
@@ -271,8 +271,10 @@ PURE = {
         "addresses",
         "annotations",
         "archive",
+        "blind_spots",
         "bundle",
         "characters",
+        "comparison",
         "dbt",
         "dbt.arguments",
         "dbt.output",
@@ -281,12 +283,23 @@ PURE = {
         "explain",
         "findings",
         "gfm",
+        "guard",
         "impact",
         "lineage",
         "locations",
         "log",
     ),
-    *("manifest", "markdown", "outputs", "page", "project", "report", "selection"),
+    *(
+        "manifest",
+        "markdown",
+        "outputs",
+        "page",
+        "project",
+        "report",
+        "rules",
+        "rules_v2",
+        "selection",
+    ),
     *("stores.compression", "stores.objects", "stores.pointer"),
     *("text", "wording"),
 }
@@ -304,6 +317,7 @@ USE_CASE = {
     "onboard",
     "packages",
     "pending",
+    "plan",
     "prune",
     "reparse",
     "state",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ci_defer.bundle import ParsedWith
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
@@ -36,13 +37,15 @@ from tests.samples import (
 from tests.test_dbt_commands import option
 
 A, B = "model.shop.a", "model.shop.b"
+PRODUCTION = [node(A), node(B)]
 NODES = [
     node(
         A,
+        relation_name='"db"."ci"."a"',
         compiled_code='select * from "db"."prod"."b"',
         depends_on={"nodes": [B], "macros": []},
     ),
-    node(B),
+    node(B, relation_name='"db"."ci"."b"'),
 ]
 
 
@@ -78,9 +81,11 @@ class Place:
             select=("state:modified+",),
             exclude=(),
             favor_state=False,
+            allow_production=False,
             if_no_state=IfNoState.REPARSE,
             target=None,
             production_target=None,
+            parsed_with=ParsedWith(target="prod"),
         )
 
         def engine_for(checkout: Project, target: str | None) -> CommandEngine:
@@ -293,7 +298,7 @@ def test_defer__of_a_store_that_cannot_be_opened_is_a_report(place: Place) -> No
 
 
 def plain(place: Place, **documents: Any) -> Callable[[], PlainState]:
-    folder = write_artifacts(place.tmp_path / "plain", manifest=manifest(NODES), **documents)
+    folder = write_artifacts(place.tmp_path / "plain", manifest=manifest(PRODUCTION), **documents)
     return lambda: PlainState(folder)
 
 
@@ -304,7 +309,7 @@ def test_local_mode__needs_no_commit(place: Place) -> None:
 
 
 def test_local_mode__takes_a_state_from_the_target_path_of_this_very_run(place: Place) -> None:
-    write_artifacts(place.target, manifest=manifest(NODES))
+    write_artifacts(place.target, manifest=manifest(PRODUCTION))
     report = place.defer(lambda: PlainState(place.target))
     assert report.outcome is Outcome.SUCCESS
 

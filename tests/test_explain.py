@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,20 @@ def test_read_report__of_something_else_says_why(tmp_path: Path, content: bytes 
         path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=r"report\.json"):
         read_report(path)
+
+
+def test_explain__says_what_is_suspected() -> None:
+    suspicion = "only white space or line ends differ"
+    report = replace(MADE, nodes=[replace(NODE, suspicion=suspicion)])
+    assert explain(report, "orders").splitlines() == [
+        "model.shop.orders (models/orders.sql) was selected:",
+        "  body                   its code changed",
+        "  configs                config materialized: view → table",
+        f"  suspected              nothing of it changed in git: {suspicion}",
+    ]
+    # It is in the report of the run, where explain finds it.
+    assert json.loads(encode(report))["nodes"][0]["suspicion"] == suspicion
+
+
+def test_explain__without_a_suspicion_says_nothing_of_it() -> None:
+    assert "suspected" not in explain(MADE, "orders")

@@ -7,16 +7,19 @@ from msgspec.structs import replace
 
 from ci_defer.report import (
     Cause,
+    Change,
     Deferred,
     NodeOutcome,
     NodeReport,
     Outcome,
     Problem,
+    Reason,
+    ReasonKind,
     Removed,
     Report,
     State,
 )
-from ci_defer.text import MARKS, MAX_NODES, render
+from ci_defer.text import MARKS, MAX_NODES, render, render_plan
 
 REPORT = Report(
     outcome=Outcome.NO_CHANGES,
@@ -134,3 +137,104 @@ def test_render__sends_no_control_to_the_terminal(control: str) -> None:
     cause = Cause(message=f"no{control} table", unique_ids=[failed.unique_id])
     made = render(replace(REPORT, headline=f"x{control}y", nodes=[failed], causes=[cause]))
     assert [char for char in made if char != "\n" and (char < " " or "\x7f" <= char < "\xa0")] == []
+
+
+# The plan -------------------------------------------------------------------------------------
+
+
+def planned(name: str, change: Change | None, *said: str, **more: Any) -> NodeReport:
+    reasons = [Reason(kind=ReasonKind.BODY, text=text) for text in said]
+    return node(name, NodeOutcome.NOT_RUN, change=change, reasons=reasons, **more)
+
+
+def plan_of(*nodes: NodeReport, **more: Any) -> list[str]:
+    return render_plan(replace(REPORT, nodes=list(nodes), **more)).splitlines()
+
+
+def test_render_plan__says_what_is_about_to_be_built_and_why() -> None:
+    assert plan_of(
+        planned("orders", Change.MODIFIED, "its code changed", "moved: a → b"),
+        planned("x", Change.NEW, "new", resource_type="seed"),
+        planned("customers", Change.DOWNSTREAM, "downstream of orders"),
+        planned("customers_2", Change.DOWNSTREAM, "downstream of orders"),
+        planned("not_null", Change.DOWNSTREAM, "tests orders", resource_type="test"),
+        planned("adds_up", Change.DOWNSTREAM, "tests orders", resource_type="unit_test"),
+        production_seconds=185.0,
+    ) == [
+        "",
+        "Plan     3 models, 1 seed, 1 data test, 1 unit test",
+        "         production spends 3 min 5 s on them",
+        "  orders model        its code changed; moved: a → b",
+        "  x      seed         new",
+        "  and 4 nodes downstream of these, or chosen",
+    ]
+
+
+def test_render_plan__of_one_node_counts_no_others() -> None:
+    assert plan_of(planned("orders", Change.MODIFIED, "its code changed")) == [
+        "",
+        "Plan     1 model",
+        "  orders model        its code changed",
+    ]
+
+
+def test_render_plan__ends_with_a_line_of_its_own() -> None:
+    # dbt's own output comes right after it.
+    assert render_plan(replace(REPORT, nodes=[planned("a", Change.NEW, "new")])).endswith("new\n")
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(None, False), (0.0, True), (4.25, True)])
+def test_render_plan__says_what_production_spends_when_that_is_known(
+    seconds: float | None, expected: bool
+) -> None:
+    lines = plan_of(planned("a", Change.NEW, "new"), production_seconds=seconds)
+    assert any("production spends" in line for line in lines) == expected
+
+
+def test_render_plan__says_what_is_suspected() -> None:
+    suspicion = "only white space or line ends differ"
+    lines = plan_of(planned("a", Change.MODIFIED, "its code changed", suspicion=suspicion))
+    assert lines[-1] == f"  a model        its code changed (suspected: {suspicion})"
+
+
+@pytest.mark.parametrize("more", [0, 1, 12])
+def test_render_plan__of_many_changes_counts_those_that_it_leaves_out(more: int) -> None:
+    nodes = [planned(f"n{number}", Change.NEW, "new") for number in range(MAX_NODES + more)]
+    lines = plan_of(*nodes)
+    assert len([line for line in lines if line.endswith("new")]) == MAX_NODES
+    assert (lines[-1] == f"  and {more} more that changed") == bool(more)
+
+
+def test_render_plan__cuts_long_names_and_no_others() -> None:
+    lines = plan_of(
+        planned("x" * 200, Change.NEW, "new"),
+        planned("short", Change.NEW, "new"),
+        # The width is for what is listed.
+        planned("y" * 300, Change.DOWNSTREAM, "downstream of short"),
+    )
+    first, second = lines[2:4]
+    assert "…" in first
+    assert first.index("model") == second.index("model") < 80
+
+
+@pytest.mark.parametrize("control", ["\x1b[2J", "\x1b]0;title\x07", "\x07", "\x9b2J", "\r"])
+def test_render_plan__sends_no_control_to_the_terminal(control: str) -> None:
+    made = plan_of(
+        planned(f"a{control}b", Change.NEW, f"x{control}y", suspicion=f"z{control}"),
+        planned("c", Change.NEW, "new", resource_type=f"mo{control}del"),
+    )
+    text = "\n".join(made)
+    assert [char for char in text if char != "\n" and (char < " " or "\x7f" <= char < "\xa0")] == []
+
+
+@pytest.mark.parametrize(
+    ("resource_type", "expected"),
+    [("analysis", "2 analyses"), ("saved_query", "2 saved queries")],
+)
+def test_render_plan__knows_the_plural(resource_type: str, expected: str) -> None:
+    nodes = [planned(name, Change.NEW, "new", resource_type=resource_type) for name in "ab"]
+    assert plan_of(*nodes)[1] == f"Plan     {expected}"
+
+
+def test_render_plan__without_anything_to_compare_with_has_no_these() -> None:
+    assert "downstream" not in "\n".join(plan_of(planned("a", None), planned("b", None)))

@@ -6,7 +6,7 @@ the run, and however early, there is a report of what is known by then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +14,8 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from ci_defer import __version__, findings, impact, locations
+from ci_defer.blind_spots import BlindSpots, Texts
+from ci_defer.comparison import Changes
 from ci_defer.dbt import Invocation
 from ci_defer.event import Event
 from ci_defer.manifest import COMMIT_IN_MANIFEST, Manifest, RunResults
@@ -38,7 +40,7 @@ from ci_defer.report import (
 )
 from ci_defer.selection import Explained, default_of_compares_unrendered
 from ci_defer.state import FoundState
-from ci_defer.wording import NO_PRODUCTION_TARGET
+from ci_defer.wording import NO_PRODUCTION_TARGET, listing
 
 # Of the SQL of each failed node: what a person may want to read, not what a warehouse may be sent.
 MAX_CODE = 20_000
@@ -74,6 +76,11 @@ class Facts:
     # dbt's flag state_modified_compare_more_unrendered_values, None when this run did not say.
     compares_unrendered: bool | None
     planned: Sequence[str]
+    # What looks modified although nothing of it changed in git, and why that may be.
+    suspected: Mapping[str, str]
+    # What changed in git since the compared state; None when nobody knows.
+    changes: Changes | None
+    texts: Texts
     invocations: Sequence[Invocation]
     production_target: str | None
     notes: Sequence[str]
@@ -99,7 +106,9 @@ def assemble(
         deferrals = findings.deferred(
             nodes, facts.manifest, production.manifest, production_results
         )
-    nodes = _related(nodes, deferrals, facts)
+    explained = _explained(facts)
+    nodes = _related(nodes, deferrals, facts, explained)
+    gone = removed(facts)
     metadata = facts.manifest.metadata if facts.manifest else None
     useful = outcome in (Outcome.SUCCESS, Outcome.NO_CHANGES)
     return Report(
@@ -126,11 +135,13 @@ def assemble(
         nodes=nodes,
         causes=findings.causes(nodes),
         deferred=deferrals,
-        removed=removed(facts),
+        removed=gone,
         exposures=_exposures(nodes, deferrals, facts),
         warnings=[
             *facts.notes,
             *_warnings(facts),
+            *_suspicions(nodes, facts),
+            *_blind_spots(gone, facts, explained),
             *findings.warnings(nodes, deferrals, finished=finished),
         ],
         commands=[
@@ -141,6 +152,7 @@ def assemble(
             )
             for ran in facts.invocations
         ],
+        production_seconds=findings.production_seconds(facts.planned, production_results),
         seconds_saved=findings.seconds_saved(facts.planned, production_results) if useful else None,
     )
 
@@ -166,13 +178,18 @@ def removed(facts: Facts) -> list[Removed]:
 
 
 def _related(
-    nodes: list[NodeReport], deferrals: Sequence[Deferred], facts: Facts
+    nodes: list[NodeReport],
+    deferrals: Sequence[Deferred],
+    facts: Facts,
+    explained: Explained | None,
 ) -> list[NodeReport]:
     """The nodes with what takes more than dbt's results to know."""
     manifest = facts.manifest
     if manifest is None:
         return nodes
-    reasons = _reasons(manifest, facts)
+    reasons: dict[str, list[Reason]] = {}
+    if explained:
+        reasons = {unique_id: explained.reasons(unique_id) for unique_id in facts.planned}
     visible = _visible(nodes, deferrals)
     with_code = [node.unique_id for node in nodes if node.outcome in BAD][:MAX_NODES_WITH_CODE]
     lines = _lines(worst_first(nodes)[:MAX_LOCATED], manifest, facts.read_text)
@@ -188,6 +205,7 @@ def _related(
                 report,
                 reasons=reasons.get(report.unique_id, []),
                 change=_change_of(reasons.get(report.unique_id, [])),
+                suspicion=facts.suspected.get(report.unique_id, ""),
                 parents=impact.visible_parents(node, manifest, visible),
                 line=lines.get(report.unique_id),
                 compiled_code=findings.cut(code.strip(), MAX_CODE),
@@ -196,15 +214,15 @@ def _related(
     return related
 
 
-def _reasons(manifest: Manifest, facts: Facts) -> dict[str, list[Reason]]:
-    """Why each planned node was selected; nothing when there was nothing to compare with."""
-    if facts.found is None:
-        return {}
+def _explained(facts: Facts) -> Explained | None:
+    """Why nodes are selected; None when there was nothing to compare with."""
+    if facts.found is None or facts.manifest is None:
+        return None
     unrendered = facts.compares_unrendered
     if unrendered is None:
-        unrendered = default_of_compares_unrendered(manifest.metadata.dbt_version)
-    explained = Explained(manifest, facts.found.compared.manifest, compares_unrendered=unrendered)
-    return {unique_id: explained.reasons(unique_id) for unique_id in facts.planned}
+        unrendered = default_of_compares_unrendered(facts.manifest.metadata.dbt_version)
+    compared = facts.found.compared.manifest
+    return Explained(facts.manifest, compared, compares_unrendered=unrendered)
 
 
 def _change_of(reasons: Sequence[Reason]) -> Change | None:
@@ -257,6 +275,28 @@ def _warnings(facts: Facts) -> list[str]:
     return []
 
 
+def _suspicions(nodes: Iterable[NodeReport], facts: Facts) -> Iterator[str]:
+    """A warning for each reason to suspect that nodes only look modified."""
+    by_reason: dict[str, list[str]] = {}
+    for node in nodes:
+        if node.suspicion:
+            by_reason.setdefault(node.suspicion, []).append(node.name)
+    commit = facts.changes.commit[:12] if facts.changes else ""
+    for reason, names in by_reason.items():
+        yield (
+            f"Suspected false positive: {listing(names)} selected as modified, though nothing of "
+            f"that changed in git since commit {commit}. It may be that {reason}."
+        )
+
+
+def _blind_spots(
+    gone: Iterable[Removed], facts: Facts, explained: Explained | None
+) -> Iterator[str]:
+    if facts.manifest and facts.changes and explained:
+        spots = BlindSpots(facts.planned, facts.manifest, explained, facts.changes, facts.texts)
+        yield from spots.warnings(gone)
+
+
 def _state(found: FoundState, base: str) -> State:
     provenance = found.production.provenance
     if provenance is not None:
@@ -267,6 +307,8 @@ def _state(found: FoundState, base: str) -> State:
             branch=provenance.origin.branch,
             created_at=provenance.created_at,
             dbt_version=provenance.dbt_version,
+            is_compared_apart=found.is_compared_apart,
+            compared_because=found.compared_because,
             age_commits=found.age_commits,
         )
     metadata = found.production.manifest.metadata
@@ -284,6 +326,7 @@ def _state(found: FoundState, base: str) -> State:
         location=found.location,
         has_provenance=False,
         is_compared_apart=found.is_compared_apart,
+        compared_because=found.compared_because,
         # A manifest that onboard has parsed says of which commit it is.
         commit=metadata.env.get(COMMIT_IN_MANIFEST, ""),
         created_at=metadata.generated_at,

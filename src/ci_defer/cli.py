@@ -51,6 +51,7 @@ from ci_defer.stores.bundles import BundleStore
 from ci_defer.wiring import (
     Session,
     account_of,
+    as_parsed,
     engines,
     event_of,
     git_of,
@@ -276,9 +277,10 @@ def _onboard(session: Session, settings: Settings, event: Event) -> None:
         store,
         key=key,
         target=settings.target,
+        compare=as_parsed(settings, settings.pr_target) if settings.pr_target else None,
         event=event,
         git=git,
-        engine=engine_for(project, settings.target),
+        engine_for=engine_for,
         log=session.runner,
     )
     session.runner.info(
@@ -328,9 +330,11 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
             select=settings.select,
             exclude=settings.exclude,
             favor_state=settings.favor_state,
+            allow_production=settings.allow_production,
             if_no_state=settings.if_no_state,
             target=settings.target,
             production_target=settings.production_target,
+            parsed_with=as_parsed(settings, settings.target),
         ),
         lambda: open_source(settings.state, key, around),
         event=event,

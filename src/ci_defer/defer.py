@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ci_defer import findings
+from ci_defer import findings, guard, text
 from ci_defer.assembly import Facts, assemble, node_reports, removed
 from ci_defer.base_commit import History, base_commit
-from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle
+from ci_defer.blind_spots import Texts
+from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
+from ci_defer.comparison import Changes
 from ci_defer.dbt import Engine, Invocation, Selection
 from ci_defer.dbt.output import error_message
 from ci_defer.errors import (
@@ -34,6 +37,7 @@ from ci_defer.git import Git
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
 from ci_defer.packages import install_packages
+from ci_defer.plan import Planner
 from ci_defer.project import Project
 from ci_defer.reparse import EngineFor, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
@@ -41,8 +45,9 @@ from ci_defer.state import FoundState, IfNoState, find_state
 from ci_defer.stores import Latest, Store
 from ci_defer.wording import (
     CANCELLED,
+    NO_COMMITS,
     NO_STATE,
-    NOT_COMPARED_APART,
+    OF_ANY_COMMIT,
     OUTSIDE_OF_NODES,
     REPARSED,
     failure,
@@ -50,6 +55,9 @@ from ci_defer.wording import (
     number,
     success,
 )
+
+# Of production's relations that a run would replace, so many are named.
+MAX_RELATIONS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +68,11 @@ class DeferSettings:
     select: tuple[str, ...]
     exclude: tuple[str, ...]
     favor_state: bool
+    allow_production: bool
     if_no_state: IfNoState
     target: str | None
     production_target: str | None
+    parsed_with: ParsedWith
 
 
 def defer(
@@ -117,6 +127,8 @@ class _Run:
     manifest: Manifest | None = None
     results: RunResults | None = None
     planned: tuple[str, ...] = ()
+    suspected: dict[str, str] = field(default_factory=dict)
+    changes: Changes | None = None
 
     def against(self, source: Store | Latest, directory: Path) -> Report:
         """The whole run; the bundle is kept in `directory` for as long as dbt needs it."""
@@ -134,15 +146,38 @@ class _Run:
             else:
                 self.log.warning(f"{error.message} The whole project is built (if-no-state: full).")
         install_packages(self.project, self.engine, self.log, self.invocations.append)
-        selection = self._selection()
-        self._discard_old_artifacts()
-        planned = self._plan(selection)
-        self.manifest = read_manifest(self.project.target_path / MANIFEST)
-        self.planned = planned
-        if not planned:
+        planner = self._planner(directory)
+        is_comparable = not isinstance(source, Latest) or source.is_comparable
+        if self.found and not is_comparable and not self.found.is_parsed_again:
+            self.found = planner.compare_apart(self.found, NO_COMMITS, OF_ANY_COMMIT)
+        plan = planner.plan(self.found)
+        self.found, self.manifest = plan.found, plan.manifest
+        self.planned, self.suspected = plan.unique_ids, plan.suspected
+        self.changes = plan.changes
+        if not self.planned:
             gone = removed(self.facts())
             return self.report(Outcome.NO_CHANGES, nothing_selected(gone))
-        return self._build(selection)
+        self.log.info(text.render_plan(self.report(Outcome.SUCCESS, "")))
+        self._keep_out_of_production()
+        return self._build(self._selection(self.found))
+
+    def _keep_out_of_production(self) -> None:
+        """Raise ConfigurationError when the plan would replace relations of production."""
+        found, manifest = self.found, self.manifest
+        # What was parsed for our own target says nothing of production.
+        if found is None or manifest is None or not found.is_of_production:
+            return
+        if self.settings.allow_production:
+            return
+        taken = guard.production_relations(self.planned, manifest, found.production.manifest)
+        if taken:
+            shown = ", ".join(guard.relation_of(node) for node in taken[:MAX_RELATIONS])
+            more = f" and {len(taken) - MAX_RELATIONS:,} more" if len(taken) > MAX_RELATIONS else ""
+            raise ConfigurationError(
+                f"This run would build into production: {shown}{more}. Nothing was built.",
+                "Set target to one with a schema or database of its own. If the relations only "
+                "have the same name, in another place, set allow-production: true.",
+            )
 
     def _find_state(self, source: Store | Latest, directory: Path) -> None:
         base = None
@@ -163,32 +198,25 @@ class _Run:
             passed_over=self.passed_over.append,
         )
         self.log.info(_describe(self.found, self.base))
-        if isinstance(source, Latest) and not source.is_comparable:
-            self._compare_with_base(directory)
-
-    def _compare_with_base(self, directory: Path) -> None:
-        """Compare with the base commit, parsed again: the state is of another target and commit."""
-        if self.found is None:
-            return
-        try:
-            [compared] = self._parse_base([self.settings.target], directory)
-        except ConfigurationError as error:
-            self.notes.append(f"{NOT_COMPARED_APART} {error.message}")
-            self.log.warning(self.notes[-1])
-            return
-        self.found = replace(self.found, compared=compared)
 
     def _reparse(self, directory: Path, reason: str) -> None:
         """Parse the base commit for this run's target, and for production's when there is one."""
         targets = [self.settings.target]
         if self.settings.production_target not in (None, self.settings.target):
             targets.append(self.settings.production_target)
-        parsed = self._parse_base(targets, directory)
-        self.found = FoundState(parsed[0], parsed[-1], REPARSED, 0, reparsed_because=reason)
+        parsed = self._parse(self.base, targets, directory)
+        self.found = FoundState(
+            parsed[0],
+            parsed[-1],
+            REPARSED,
+            0,
+            reparsed_because=reason,
+            is_of_production=len(targets) > 1,
+        )
 
-    def _parse_base(self, targets: list[str | None], directory: Path) -> list[Bundle]:
+    def _parse(self, commit: str, targets: list[str | None], directory: Path) -> list[Bundle]:
         return reparse(
-            self.base,
+            commit,
             self.project,
             targets,
             directory,
@@ -198,34 +226,38 @@ class _Run:
             ran=self.invocations.append,
         )
 
-    def _selection(self) -> Selection:
+    def _planner(self, directory: Path) -> Planner:
+        target = self.settings.target
+        return Planner(
+            project=self.project,
+            parsed_with=self.settings.parsed_with,
+            selection_of=self._selection,
+            base=self.base,
+            git=self.git,
+            engine=self.engine,
+            parse_again=lambda commit: self._parse(commit, [target], directory)[0],
+            ran=self.invocations.append,
+            note=self._note,
+            log=self.log,
+        )
+
+    def _note(self, text: str) -> None:
+        self.notes.append(text)
+        self.log.warning(text)
+
+    def _selection(self, found: FoundState | None) -> Selection:
         settings = self.settings
-        if self.found is None:
+        if found is None:
             # Everything is new where there is no state, and dbt refuses state: selectors then.
             stateless = (word for word in settings.exclude if "state:" not in word)
             return Selection(exclude=tuple(stateless))
         return Selection(
             select=settings.select,
             exclude=settings.exclude,
-            state=self.found.compared.directory,
-            defer_state=self.found.production.directory if self.found.is_compared_apart else None,
+            state=found.compared.directory,
+            defer_state=found.production.directory if found.is_compared_apart else None,
             favor_state=settings.favor_state,
         )
-
-    def _discard_old_artifacts(self) -> None:
-        """Results of an earlier run in the target path must never be taken for ours."""
-        for name in (MANIFEST, RUN_RESULTS):
-            (self.project.target_path / name).unlink(missing_ok=True)
-
-    def _plan(self, selection: Selection) -> tuple[str, ...]:
-        plan = self.engine.plan(selection)
-        self.invocations.append(plan.invocation)
-        plan.invocation.check(
-            "read the project",
-            "Run `dbt parse` with the same target to see it on your machine, and check dbt-args.",
-        )
-        self.log.info(f"dbt selects {number(len(plan.unique_ids), 'node')}.")
-        return plan.unique_ids
 
     def _build(self, selection: Selection) -> Report:
         built = self.engine.build(selection)
@@ -297,6 +329,9 @@ class _Run:
                 else None
             ),
             planned=self.planned,
+            suspected=self.suspected,
+            changes=self.changes,
+            texts=self._texts,
             invocations=self.invocations,
             production_target=self.settings.production_target,
             notes=self.notes,
@@ -307,6 +342,21 @@ class _Run:
         try:
             return (self.project.directory / path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
+            return None
+
+    @cached_property
+    def _texts(self) -> Texts:
+        # The plan and the report ask for the same files.
+        return Texts(before=cache(self._text_before), now=cache(self._text_now))
+
+    def _text_before(self, path: str) -> str | None:
+        return self.git.text(self.changes.commit, path) if self.changes else None
+
+    def _text_now(self, path: str) -> str | None:
+        try:
+            # Byte for byte, as git gives the other one.
+            return (self.git.top() / path).read_bytes().decode()
+        except (OSError, UnicodeDecodeError, CiDeferError):
             return None
 
     def _head(self) -> str:

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ci_defer.bundle import ParsedWith
 from ci_defer.dbt import Selection
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
@@ -101,9 +102,10 @@ def _play(
         store,
         key=project.name,
         target="prod",
+        compare=ParsedWith(target="ci"),
         event=Event(),
         git=git,
-        engine=engine_for(project, "prod"),
+        engine_for=engine_for,
         log=console,
     )
     console.info(f"Published the state of commit {published.commit[:12]} to {store.location}.")
@@ -121,9 +123,11 @@ def _play(
         select=("state:modified+",),
         exclude=(),
         favor_state=False,
+        allow_production=False,
         if_no_state=IfNoState.FAIL,
         target="ci",
         production_target="prod",
+        parsed_with=ParsedWith(target="ci"),
     )
     return defer(
         project,

@@ -62,6 +62,8 @@ def _selected(node: NodeReport) -> Iterator[str]:
     yield f"{node.unique_id} ({node.path}) was selected:"
     for reason in node.reasons:
         yield f"  {reason.kind.value:<22} {reason.text}"
+    if node.suspicion:
+        yield f"  {'suspected':<22} nothing of it changed in git: {node.suspicion}"
 
 
 def _similar(report: Report, wanted: str) -> str:

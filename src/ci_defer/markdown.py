@@ -415,7 +415,7 @@ def _footer(report: Report, links: _Links) -> str:
 
 
 def _state(state: State, links: _Links, now: str) -> str:
-    if state.is_compared_apart:
+    if state.is_compared_apart and not state.has_provenance:
         of = f"commit {links.commit(state.commit)}" if state.commit else "an unknown commit"
         made = text(age(state.created_at, now))
         return (
@@ -425,6 +425,8 @@ def _state(state: State, links: _Links, now: str) -> str:
     if not state.has_provenance:
         return f"compared with the manifest in {code(state.location)}, of an unknown commit"
     said = f"compared with commit {links.commit(state.commit)}"
+    if state.compared_because:
+        said += f", parsed again ({text(state.compared_because, MAX_SENTENCE)})"
     if state.reparsed:
         return f"{said}, which was parsed again: {text(state.reason, MAX_SENTENCE)}"
     if state.age_commits:

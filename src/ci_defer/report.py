@@ -120,6 +120,10 @@ class NodeReport(Part, frozen=True, kw_only=True):
         Change | None, Meta(description="null when there was nothing to compare with")
     ] = None
     reasons: Annotated[list[Reason], Meta(description="why it was selected")] = []
+    suspicion: Annotated[
+        str,
+        Meta(description="why it may only look modified: nothing of it changed in git; else empty"),
+    ] = ""
     parents: Annotated[
         list[str], Meta(description="unique ids of what it reads and this report speaks of")
     ] = []
@@ -184,8 +188,11 @@ class State(Part, frozen=True, kw_only=True):
     reason: Annotated[str, Meta(description="why the base commit was parsed again")] = ""
     is_compared_apart: Annotated[
         bool,
-        Meta(description="only read from; the comparison is with the base commit, parsed again"),
+        Meta(description="only read from; the comparison is with a manifest made as this run's"),
     ] = False
+    compared_because: Annotated[
+        str, Meta(description="why it was parsed again for the comparison; empty when it was not")
+    ] = ""
     age_commits: Annotated[
         Number | None, Meta(description="first-parent commits from the base commit back to it")
     ] = None
@@ -267,6 +274,9 @@ class Report(Part, frozen=True, kw_only=True):
     exposures: list[Exposure] = []
     warnings: Annotated[list[str], Meta(description="what a green result does not prove")] = []
     commands: list[Command] = []
+    production_seconds: Annotated[
+        Seconds | None, Meta(description="what production's run spent on the selected nodes")
+    ] = None
     seconds_saved: Annotated[
         Seconds | None, Meta(description="what production's run spent on nodes not built here")
     ] = None

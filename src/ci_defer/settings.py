@@ -123,9 +123,10 @@ class Settings:
     )
     pr_target: str | None = _setting(
         None,
-        "Onboard: the target that pull requests build with.",
+        "Onboard: the target that pull requests build with, so that they are compared with this "
+        "commit parsed for it. Empty: each one parses its base commit again, unless the targets "
+        "are the same.",
         modes=ONBOARD,
-        available=False,
     )
     production_target: str | None = _setting(
         None,
@@ -154,6 +155,12 @@ class Settings:
     favor_state: bool = _setting(
         False,
         "Read unselected nodes from production even where the target has them, as in dbt.",
+        modes=DEFER,
+        type=bool,
+    )
+    allow_production: bool = _setting(
+        False,
+        "Build even where a planned relation is one of production's own.",
         modes=DEFER,
         type=bool,
     )

@@ -42,7 +42,10 @@ class FoundState:
 
     `age_commits` counts first-parent commits from the base commit back; None when nobody knows the
     commit of the state.
-    `reparsed_because` says why both come from the base commit's files, and not from production.
+    `reparsed_because` says why both come from the base commit's files, and not from production;
+    `compared_because`, why the comparison alone is with a commit that was parsed again. `unlike`
+    says what was another when the compared manifest was made: that may look like changes.
+    `is_of_production` is False when `production` was parsed for this run's own target.
     """
 
     compared: Bundle
@@ -50,11 +53,19 @@ class FoundState:
     location: str
     age_commits: int | None
     reparsed_because: str = ""
+    compared_because: str = ""
+    unlike: tuple[str, ...] = ()
+    is_of_production: bool = True
 
     @property
     def is_compared_apart(self) -> bool:
         """Whether the comparison is made with other files than the deferral."""
         return self.compared is not self.production
+
+    @property
+    def is_parsed_again(self) -> bool:
+        """Whether the comparison is with what this run's own dbt has parsed."""
+        return bool(self.reparsed_because or self.compared_because)
 
 
 def find_state(

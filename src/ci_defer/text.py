@@ -5,13 +5,16 @@ Pure. Made for a reader who has scrolled past dbt's own output.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ci_defer.characters import clean
-from ci_defer.report import TESTS, NodeOutcome, NodeReport, Report, worst_first
+from ci_defer.report import TESTS, Change, NodeOutcome, NodeReport, Report, worst_first
 from ci_defer.wording import duration, number
 
 MAX_NODES = 60
 MAX_CAUSES = 10
 NAME_WIDTH = 58
+PLURALS = {"analysis": "analyses", "saved query": "saved queries"}
 WHY_WIDTH = 70
 
 MARKS = {
@@ -49,6 +52,32 @@ def render(report: Report) -> str:
     lines += [f"Warning  {warning}" for warning in report.warnings]
     lines += ["", *_footer(report)]
     return clean("\n".join(lines))
+
+
+def render_plan(report: Report) -> str:
+    """What dbt is about to build and why, before it does: lines of text."""
+    kinds = Counter(node.resource_type for node in report.nodes)
+    counted = ", ".join(_counted(count, kind) for kind, count in kinds.most_common())
+    lines = ["", f"Plan     {counted}"]
+    if report.production_seconds is not None:
+        lines.append(f"         production spends {duration(report.production_seconds)} on them")
+    changed = [node for node in report.nodes if node.change in (Change.NEW, Change.MODIFIED)]
+    width = min(NAME_WIDTH, max((len(node.name) for node in changed), default=0))
+    for node in changed[:MAX_NODES]:
+        why = node.why + (f" (suspected: {node.suspicion})" if node.suspicion else "")
+        lines.append(f"  {_cut(node.name, width):<{width}} {node.resource_type:<12} {why}")
+    if len(changed) > MAX_NODES:
+        lines.append(f"  and {len(changed) - MAX_NODES} more that changed")
+    others = len(report.nodes) - len(changed)
+    if changed and others:
+        lines.append(f"  and {number(others, 'node')} downstream of these, or chosen")
+    return clean("\n".join([*lines, ""]))
+
+
+def _counted(count: int, resource_type: str) -> str:
+    noun = "data test" if resource_type == "test" else resource_type.replace("_", " ")
+    plural = PLURALS.get(noun)
+    return f"{count:,} {plural}" if plural and count != 1 else number(count, noun)
 
 
 def _causes(report: Report) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ci_defer.account import FILE as ACCOUNT_FILE
 from ci_defer.account import Account, find_account
+from ci_defer.bundle import ParsedWith
 from ci_defer.dbt import arguments
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
@@ -73,6 +74,11 @@ def engines(session: Session, settings: Settings, project: Project, **environ: s
         )
 
     return engine_for
+
+
+def as_parsed(settings: Settings, target: str | None) -> ParsedWith:
+    """How dbt parses with these settings, for `target`."""
+    return arguments.parsed_with(target, arguments.split(settings.dbt_args))
 
 
 def git_of(session: Session, settings: Settings, project: Project, event: Event) -> Git:

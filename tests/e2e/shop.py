@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ci_defer.bundle import STATE, decode_state
+from ci_defer.bundle import MANIFEST, STATE, decode_state
 from ci_defer.stores.compression import SUFFIX, decompressed
 from tests.e2e.once import made_once
 from tests.e2e.shop_files import FILES
@@ -162,7 +162,9 @@ class Shop:
         return self.ci_defer("defer", "--state", str(self.store), "--target", "ci", *arguments)
 
     def onboard(self, *arguments: str) -> Ran:
-        return self.ci_defer("onboard", "--state", str(self.store), "--target", "prod", *arguments)
+        """`ci-defer onboard` as production runs it."""
+        targets = ("--target", "prod", "--pr-target", "ci")
+        return self.ci_defer("onboard", "--state", str(self.store), *targets, *arguments)
 
     def build_production(self) -> Ran:
         """Production's own run, on whatever is checked out."""
@@ -205,19 +207,21 @@ class Shop:
         to = Path(tempfile.mkdtemp(prefix="published-", dir=self.root))
         shutil.copyfile(state, to / STATE)
         for name, record in decode_state(state).files.items():
+            (to / name).parent.mkdir(exist_ok=True)
             chunks = [self.stored(f"{name}{SUFFIX}").read_bytes()]
             (to / name).write_bytes(b"".join(decompressed(chunks, record.size)))
-        return {path.name: path for path in to.iterdir()}
+        return {path.name: path for path in to.iterdir() if path.is_file()}
 
     def stored(self, name: str) -> Path:
         """The one file of this name in the store, where it lies."""
-        (path,) = (self.store / "shop").rglob(name)
+        found = (self.store / "shop").rglob(name.rpartition("/")[2])
+        (path,) = (path for path in found if ("compare" in path.parts) == ("compare/" in name))
         return path
 
     def plain_state(self, to: Path) -> Path:
         """A plain directory with the published manifest, as bare dbt takes it."""
         to.mkdir()
-        shutil.copyfile(self.bundle()["manifest.json"], to / "manifest.json")
+        shutil.copyfile(self.bundle()[MANIFEST], to / MANIFEST)
         return to
 
     def _run(self, *command: str, check: bool = False) -> Ran:

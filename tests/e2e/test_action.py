@@ -150,11 +150,11 @@ def test_push__uploads_the_bundle(shop: Shop, github: FakeGitHub) -> None:
 
 def test_push__what_is_not_available_yet_is_refused(shop: Shop) -> None:
     shop.use_dbt("1.12")
-    shop.use_workflows(install="", pr_target="ci")
+    shop.use_workflows(install="", pr_schema="ci_{number}")
     ran = shop.push()
     assert (ran.returncode, outputs_of(ran)["outcome"]) == (1, "error")
     (error,) = [note for note in ran.annotations if note.level == "error"]
-    assert error.message.startswith("The setting pr-target is not available yet")
+    assert error.message.startswith("The setting pr-schema is not available yet")
 
 
 def test_pull_request__dbt_cannot_be_installed(shop: Shop) -> None:

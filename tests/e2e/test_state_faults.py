@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ci_defer.bundle import Origin, pack
+from ci_defer.bundle import Origin, ParsedWith, pack
 from tests.e2e.shop import Ran, Shop, names, outputs
 from tests.harness.github import Artifact, FakeGitHub, PullRequest, Run, zip_files
 from tests.samples import content
@@ -122,8 +122,10 @@ class Job:
         self._packed += 1
         folder = self.folder / f"bundle-{self._packed}"
         (folder / "packed").mkdir(parents=True)
-        for name, path in self.shop.bundle().items():
+        published = self.shop.bundle()
+        for name, path in published.items():
             shutil.copyfile(path, folder / name)
+        shutil.copytree(published["state.json"].parent / "compare", folder / "compare")
         if project_name != "shop":
             manifest = json.loads((folder / "manifest.json").read_bytes())
             manifest["metadata"]["project_name"] = project_name
@@ -136,6 +138,9 @@ class Job:
             origin=Origin(commit=commit, branch="main", repository="acme/shop"),
             created_at="2026-01-01T00:00:00+00:00",
             target="prod",
+            compare=(folder / "compare", ParsedWith(target="ci"))
+            if project_name == "shop"
+            else None,
         )
         return content(folder / "packed")
 
