@@ -34,11 +34,13 @@ def said(
     gone: Iterable[Removed] = (),
 ) -> list[str]:
     """The warnings for changed `files`: what was in each, and what is in it now."""
+    new = {path for path in files if tracked is not None and path not in tracked}
     changes = Changes(
         commit=COMMIT,
         prefix=prefix,
-        files=frozenset(files),
+        files=frozenset({*files} - new),
         tracked=frozenset(files if tracked is None else tracked),
+        new=frozenset(new),
     )
     none = (None, None)
     texts = Texts(
@@ -688,3 +690,9 @@ def test_gone__names_what_still_reads_it() -> None:
     many = replace(gone[0], read_by=[f"model.shop.m{number}" for number in range(5)])
     [found] = said(made(), {}, gone=[many])
     assert found.endswith(": m0, m1, m2 and 2 more.")
+
+
+def test_packages__whose_lock_nobody_committed_have_not_changed() -> None:
+    # `dbt deps` writes it in every job.
+    files = {"package-lock.yml": (None, lock(a="1"))}
+    assert said(made(reads(A)), files, tracked=["models/a.sql"]) == []

@@ -287,14 +287,19 @@ CHANGED = {
 }
 
 
+def differing(git: Git, commit: str) -> frozenset[str]:
+    """All that is not as it was, whether git knows the file or not."""
+    return git.changed_files(commit) | git.new_files()
+
+
 @pytest.mark.parametrize("folder", [".", "folder"])
 def test_changed_files__are_from_the_top_committed_or_not(
     changed: tuple[Repository, str], folder: str
 ) -> None:
     repository, base = changed
     git = Git(repository.path / folder, repository.environ)
-    assert git.changed_files(base) == CHANGED
-    assert git.changed_files("HEAD") == {
+    assert differing(git, base) == CHANGED
+    assert differing(git, "HEAD") == {
         *("staged", "staged and new", "edited", "deleted", "folder/untracked", "untracked"),
     }
 
@@ -330,7 +335,7 @@ def test_changed_files__are_not_confused_by_configuration(
     repository, base = changed
     repository.run("config", name, value)
     git = Git(repository.path / "folder", repository.environ)
-    assert git.changed_files(base) == CHANGED
+    assert differing(git, base) == CHANGED
     assert "folder/new name" in git.tracked_files()
 
 
@@ -361,7 +366,7 @@ def test_changed_files__have_their_names_as_they_are(repository: Repository, nam
             repository.run("add", "--all")
             repository.run("commit", "--quiet", "--message", "x")
     ends = name.replace("/", "")
-    assert repository.git.changed_files(base) == {
+    assert differing(repository.git, base) == {
         f"{name.rstrip('/')}/committed{ends}",
         f"{name.rstrip('/')}/untracked{ends}",
     }
@@ -371,7 +376,7 @@ def test_changed_files__have_their_names_as_they_are(repository: Repository, nam
 def test_changed_files__keep_a_space_at_the_start(repository: Repository) -> None:
     base = repository.commit("one")
     repository.commit(" two")
-    assert repository.git.changed_files(base) == {" two"}
+    assert differing(repository.git, base) == {" two"}
     assert repository.git.tracked_files() == {" two", "one"}
 
 
@@ -379,20 +384,20 @@ def test_changed_files__keep_a_space_at_the_start(repository: Repository) -> Non
 def test_changed_files__whose_names_are_no_utf_8_do_no_harm(repository: Repository) -> None:
     base = repository.commit("one")
     Path(os.fsdecode(os.fsencode(repository.path) + b"/caf\xe9")).write_text("x")
-    assert len(repository.git.changed_files(base)) == 1
+    assert len(differing(repository.git, base)) == 1
     repository.commit("two")
-    assert len(repository.git.changed_files(base)) == 2
+    assert len(differing(repository.git, base)) == 2
     assert len(repository.git.tracked_files()) == 3
 
 
 def test_changed_files__of_nothing_are_none(repository: Repository) -> None:
     base = repository.commit("one")
-    assert repository.git.changed_files(base) == frozenset()
+    assert differing(repository.git, base) == frozenset()
     repository.run("commit", "--quiet", "--allow-empty", "--message", "x")
     # Written again with the same bytes, and another time.
     (repository.path / "one").write_text("one")
     os.utime(repository.path / "one", (0, 0))
-    assert repository.git.changed_files(base) == frozenset()
+    assert differing(repository.git, base) == frozenset()
 
 
 def test_changed_files__are_found_without_the_history(
@@ -402,7 +407,7 @@ def test_changed_files__are_found_without_the_history(
     repository.commit("two")
     clone = repository.checked_out(tmp_path / "clone", "main")
     clone.run("fetch", "--quiet", "--depth=1", repository.path.as_uri(), base)
-    assert clone.git.changed_files(base) == {"two"}
+    assert differing(clone.git, base) == {"two"}
 
 
 @pytest.mark.parametrize("commit", ["0" * 40, "nothing", "--all", "--output=x", ""])
@@ -411,7 +416,7 @@ def test_changed_files__of_what_is_no_commit_is_an_error(
 ) -> None:
     repository.commit("one")
     with pytest.raises(GitError, match="git diff failed"):
-        repository.git.changed_files(commit)
+        differing(repository.git, commit)
     assert not (repository.path / "x").exists()
 
 
@@ -455,3 +460,11 @@ def test_text__of_what_is_no_utf_8_is_none(repository: Repository, data: bytes) 
 def test_text__is_all_of_it(repository: Repository, text: str) -> None:
     (repository.path / "file").write_text(text)
     assert repository.git.text(repository.commit("x"), "file") == text
+
+
+def test_new_files__are_those_that_git_does_not_know(
+    changed: tuple[Repository, str],
+) -> None:
+    repository, base = changed
+    assert repository.git.new_files() == {"folder/untracked", "untracked"}
+    assert not repository.git.new_files() & repository.git.changed_files(base)

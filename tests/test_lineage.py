@@ -305,10 +305,10 @@ def as_label(value: str) -> str:
 
 @pytest.mark.action
 def test_mermaid__shows_every_name_as_it_is() -> None:
-    reports = hostile_reports(200)
+    reports = hostile_reports(100)
     drawn = [draw(report) for report in reports]
     made = mermaid.graphs([item.source for item in drawn if item])
-    assert len(made) == 200
+    assert len(made) == 100
     for report, graph in zip(reports, made, strict=True):
         # The line break between a name and the word below it is no text.
         labels = [NOTE.sub("", item).strip() for item in graph.labels.values()]

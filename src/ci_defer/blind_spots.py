@@ -133,6 +133,8 @@ class BlindSpots:
             return
         said: dict[str, None] = {}
         for name in (PACKAGE_LOCK, *PACKAGE_FILES):
+            if f"{self._changes.prefix}{name}" not in self._changes.files:
+                continue
             before, now = (_versions(text) for text in self._both(f"{self._changes.prefix}{name}"))
             for package in {**before, **now}:
                 old, new = before.get(package, "not there"), now.get(package, "gone")
@@ -216,9 +218,6 @@ class BlindSpots:
         others = sorted(self._changes.files - ours)
         written = [path for path in others if not path.endswith(PROSE)]
         for path in written[:MAX_FILES]:
-            if path not in self._changes.tracked and self._texts.before(path) is None:
-                # Written by this job: logs, artifacts.
-                continue
             before, now = (dict.fromkeys(text.splitlines()) for text in self._both(path))
             for line in {**before, **now}:
                 if line not in before or line not in now:

@@ -39,29 +39,34 @@ class Changes:
     """What differs in git between `commit` and the files of this run, committed or not.
 
     Paths are from the top of the work tree; `prefix` leads from there to the dbt project, and is
-    empty or ends in a slash. `tracked` are all files that git knows of.
+    empty or ends in a slash. `tracked` are all files that git knows of; `new` are those that it
+    does not know, which this job may have written itself.
     """
 
     commit: str
     prefix: str
     files: frozenset[str]
     tracked: frozenset[str]
+    new: frozenset[str] = frozenset()
 
     def has(self, path: str) -> bool:
         """Whether a file of the project changed; its path is from the project's folder."""
-        return f"{self.prefix}{path}" in self.files
+        return f"{self.prefix}{path}" in self.files | self.new
 
     @cached_property
     def in_project(self) -> frozenset[str]:
         """The changed files of the project, from its folder."""
         return frozenset(
-            path.removeprefix(self.prefix) for path in self.files if path.startswith(self.prefix)
+            path.removeprefix(self.prefix)
+            for path in self.files | self.new
+            if path.startswith(self.prefix)
         )
 
     @property
     def packages_changed(self) -> bool:
         """Whether what is declared of the packages changed."""
-        return any(self.has(name) for name in (*PACKAGE_FILES, PACKAGE_LOCK))
+        # A lock that nobody committed is written by `dbt deps` in every job.
+        return any(f"{self.prefix}{name}" in self.files for name in (*PACKAGE_FILES, PACKAGE_LOCK))
 
 
 def differences(theirs: ParsedWith, ours: ParsedWith) -> list[str]:

@@ -51,13 +51,17 @@ from ci_defer.wording import (
     OUTSIDE_OF_NODES,
     REPARSED,
     failure,
+    listing,
     nothing_selected,
     number,
     success,
 )
 
-# Of production's relations that a run would replace, so many are named.
-MAX_RELATIONS = 3
+# The whole plan is in production, or some nodes that are in one schema whatever the target is.
+OTHER_TARGET = "Set target to one with a schema or database of its own."
+OTHER_SCHEMA = (
+    "Give these nodes a schema that depends on the target, or leave them out with exclude."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,12 +175,12 @@ class _Run:
             return
         taken = guard.production_relations(self.planned, manifest, found.production.manifest)
         if taken:
-            shown = ", ".join(guard.relation_of(node) for node in taken[:MAX_RELATIONS])
-            more = f" and {len(taken) - MAX_RELATIONS:,} more" if len(taken) > MAX_RELATIONS else ""
+            shown = listing([guard.relation_of(node) for node in taken])
+            is_all = len(taken) == sum(map(guard.is_built, map(manifest.find, self.planned)))
             raise ConfigurationError(
-                f"This run would build into production: {shown}{more}. Nothing was built.",
-                "Set target to one with a schema or database of its own. If the relations only "
-                "have the same name, in another place, set allow-production: true.",
+                f"This run would build into production: {shown}. Nothing was built.",
+                f"{OTHER_TARGET if is_all else OTHER_SCHEMA} If they only have the same name, in "
+                "another place, set allow-production: true.",
             )
 
     def _find_state(self, source: Store | Latest, directory: Path) -> None:

@@ -111,14 +111,13 @@ class Git:
         return self._run("diff", "--stat", "--end-of-options", one, other)
 
     def changed_files(self, commit: str) -> frozenset[str]:
-        """The files that differ from `commit`, committed or not, from the top of the work tree.
-
-        Also those that git does not know, but not what it is told to ignore.
-        """
+        """The files that differ from `commit`, committed or not, from the top of the work tree."""
         options = ("--name-only", "--no-renames", "--no-relative", "--no-ext-diff")
-        others = ("--others", "--exclude-standard", "--full-name")
-        changed = self._paths("diff", *options, "-z", "--end-of-options", commit, "--")
-        return changed | self._paths("ls-files", *others, "-z", ":/")
+        return self._paths("diff", *options, "-z", "--end-of-options", commit, "--")
+
+    def new_files(self) -> frozenset[str]:
+        """The files that git does not know and is not told to ignore, from the top."""
+        return self._paths("ls-files", "--others", "--exclude-standard", "--full-name", "-z", ":/")
 
     def tracked_files(self) -> frozenset[str]:
         """All files that git knows of, from the top of the work tree."""

@@ -23,9 +23,9 @@ def production_relations(
     Without regard to quotes and case: to stop once too often is the lesser evil.
     """
     built = (*production.nodes.values(), *production.functions.values())
-    theirs = {_plain(node) for node in built if _is_built(node)}
+    theirs = {_plain(node) for node in built if is_built(node)}
     nodes = (manifest.find(unique_id) for unique_id in planned)
-    return [node for node in nodes if node and _is_built(node) and _plain(node) in theirs]
+    return [node for node in nodes if node and is_built(node) and _plain(node) in theirs]
 
 
 def relation_of(node: Node) -> str:
@@ -36,10 +36,11 @@ def relation_of(node: Node) -> str:
     return node.relation_name or ""
 
 
-def _is_built(node: Node) -> bool:
+def is_built(node: Node | None) -> bool:
     """Whether dbt makes a relation of it; of a test, where failures are stored."""
-    is_kept = node.resource_type in MADE
-    return is_kept and bool(relation_of(node)) and node.materialized != "ephemeral"
+    if node is None or node.resource_type not in MADE:
+        return False
+    return bool(relation_of(node)) and node.materialized != "ephemeral"
 
 
 def _plain(node: Node) -> str:

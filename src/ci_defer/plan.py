@@ -109,14 +109,14 @@ class Planner:
         if provenance is None:
             # Nothing is known of it yet; dbt's version will be.
             return found
-        if not differences(provenance.parsed_with, self.parsed_with):
-            return found
         unlike = differences(provenance.parsed_with, self.parsed_with)
-        if found.production.compare and provenance.compare:
+        if unlike and provenance.compare and found.production.compare:
             found = replace(found, compared=found.production.compare)
             unlike = differences(provenance.compare, self.parsed_with)
-            if not unlike:
-                return found
+        if not unlike:
+            return found
+        if provenance.compare is None:
+            self.log.info("With the setting pr-target, onboard can do the following once for all.")
         return self.compare_apart(found, _because(unlike), *unlike)
 
     def _select(self, found: FoundState | None) -> tuple[Invocation, tuple[str, ...]]:
@@ -184,6 +184,7 @@ class Planner:
                 commit=commit,
                 prefix=self.git.prefix(),
                 files=self.git.changed_files(commit),
+                new=self.git.new_files(),
                 tracked=self.git.tracked_files(),
             )
         except (GitError, ConfigurationError) as error:

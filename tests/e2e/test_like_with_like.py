@@ -91,14 +91,19 @@ def test_target_and_environment__make_nothing_look_modified(
 def test_other_version_of_dbt__makes_nothing_look_modified(
     one_shop: Shop, tmp_path: Path, ours: str
 ) -> None:
+    # They also differ in what state_modified_compare_more_unrendered_values is by default: to
+    # one of them a config is what was written, to the other what came of it.
     theirs = next(version for version in DBT_VERSIONS if version != ours)
+    for path, text in FILES.items():
+        one_shop.write(path, text)
+    one_shop.commit("Configs that are written with Jinja")
     forget_the_published(one_shop)
     published = one_shop.with_dbt(dbt_bin(theirs)).onboard()
     assert published.exit_code == 0, published.output
     shop = one_shop.with_dbt(dbt_bin(ours))
     shop.pull_request(change_one_model)
-    # At least what a macro of dbt's own reaches: tests, snapshots, incremental models.
-    assert len(selected_by_dbt_alone(shop)) > 1
+    # What a macro of dbt's own reaches, too: tests, snapshots, incremental models.
+    assert selected_by_dbt_alone(shop) > {CHANGED, "payouts"}
 
     ran = shop.defer("--select", "state:modified", "--dbt-args", "--indirect-selection empty")
     assert ran.exit_code == 0, ran.output
@@ -232,6 +237,27 @@ def test_target_that_is_production__is_refused_before_dbt_connects(one_shop: Sho
     assert "Set target to one with a schema or database of its own." in error
     assert not one_shop.warehouse.exists()
     assert [command["arguments"][1] for command in one_shop.report()["commands"]] == ["ls"]
+
+
+def test_snapshot_of_one_schema_for_all_targets__is_refused(one_shop: Shop) -> None:
+    path = "snapshots/customers.yml"
+    one_shop.write(path, one_shop.read(path) + "      schema: kept\n      database: warehouse\n")
+    one_shop.write(
+        "macros/names.sql",
+        "{% macro generate_schema_name(name, node) %}{{ name or target.schema }}{% endmacro %}\n",
+    )
+    one_shop.commit("Snapshots of all targets in one schema")
+    forget_the_published(one_shop)
+    assert one_shop.onboard().exit_code == 0
+    one_shop.pull_request(
+        lambda shop: shop.replace("models/staging/stg_customers.sql", "trim(", "ltrim(")
+    )
+    ran = one_shop.defer()
+    assert ran.exit_code == 2
+    (error,) = ran.errors
+    assert 'would build into production: "warehouse"."kept"."customer_history".' in error
+    assert "or leave them out with exclude." in error
+    assert one_shop.defer("--exclude", "customer_history").exit_code == 0
 
 
 def test_allow_production__is_for_those_who_mean_it(one_shop: Shop) -> None:
