@@ -50,7 +50,7 @@ class StreamServer(ThreadingHTTPServer):
         """Set when the block ends: what handlers wait for beside the events of tests."""
         self._guard = threading.Lock()
         self._connections: dict[socket.socket, threading.Thread] = {}
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.01,))
 
     @property
     def url(self) -> str:
