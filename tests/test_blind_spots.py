@@ -56,8 +56,8 @@ def said(
 def var_changed(names: str, file: str = VARS, name: str = "region") -> list[str]:
     return [
         (
-            f"The var {name} changed in {file}, and dbt does not compare vars: {names} use it and "
-            "were not selected."
+            f"The var {name} changed in {file}, and dbt does not compare vars. Not selected, "
+            f"though it is used there: {names}."
         )
     ]
 
@@ -237,7 +237,7 @@ def env_changed(names: str, file: str = WORKFLOW, name: str = "DBT_REGION") -> l
     return [
         (
             f"{file} changed where it speaks of the environment variable {name}, which dbt does "
-            f"not compare: {names} use it and were not selected."
+            f"not compare. Not selected, though it is used there: {names}."
         )
     ]
 
@@ -593,8 +593,8 @@ def test_macros__that_are_gone_give_way_to_those_of_dbt(name: str) -> None:
 def unseen(name: str, names: str) -> list[str]:
     return [
         (
-            f"The macro {name} changed, and dbt does not see that {names} use it: they were not "
-            "selected for it."
+            f"The macro {name} changed, and dbt does not see all of its uses. Not selected, though "
+            f"it is named there: {names}."
         )
     ]
 

@@ -284,7 +284,7 @@ def _suspicions(nodes: Iterable[NodeReport], facts: Facts) -> Iterator[str]:
     commit = facts.changes.commit[:12] if facts.changes else ""
     for reason, names in by_reason.items():
         yield (
-            f"Suspected false positive: {listing(names)} selected as modified, though nothing of "
+            f"Suspected false positive: {listing(names)}. Selected as modified, though nothing of "
             f"that changed in git since commit {commit}. It may be that {reason}."
         )
 

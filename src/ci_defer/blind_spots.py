@@ -86,8 +86,8 @@ class BlindSpots:
                 pattern = re.compile(rf"\bvar\(\s*['\"]{re.escape(variable)}['\"]")
                 if names := self._users(pattern, package=package):
                     yield (
-                        f"The var {variable} changed in {name}, and dbt does not compare vars: "
-                        f"{listing(names)} use it and were not selected."
+                        f"The var {variable} changed in {name}, and dbt does not compare vars. "
+                        f"Not selected, though it is used there: {listing(names)}."
                     )
 
     def _environment(self) -> Iterator[str]:
@@ -102,7 +102,8 @@ class BlindSpots:
                 if names := self._users(pattern):
                     yield (
                         f"{path} changed where it speaks of the environment variable {name}, which "
-                        f"dbt does not compare: {listing(names)} use it and were not selected."
+                        "dbt does not compare. Not selected, though it is used there: "
+                        f"{listing(names)}."
                     )
             if VARS_OPTION.search(line):
                 with_vars[path] = None
@@ -162,8 +163,8 @@ class BlindSpots:
                     )
             elif names := self._unseen_users(unique_id, macro):
                 yield (
-                    f"The macro {macro.name} {became}, and dbt does not see that {listing(names)} "
-                    "use it: they were not selected for it."
+                    f"The macro {macro.name} {became}, and dbt does not see all of its uses. Not "
+                    f"selected, though it is named there: {listing(names)}."
                 )
 
     def _unseen_users(self, unique_id: str, macro: Macro) -> list[str]:

@@ -215,7 +215,8 @@ def test_changes_that_dbt_does_not_compare__are_named(one_shop: Shop) -> None:
         ".github/workflows/dbt.yml changed where it speaks of the environment variable BRAND",
         "branded",
         "The seed large changed, but is larger than dbt reads to compare",
-        "The macro shout changed, and dbt does not see that shouted use it",
+        "The macro shout changed, and dbt does not see all of its uses",
+        "named there: shouted.",
     ):
         assert expected in said
     assert len(report["warnings"]) == 4
