@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ci_defer.bundle import Bundle, Origin, pack
+from ci_defer.dbt.commands import CommandEngine, DbtSettings
+from ci_defer.dbt.process import Interrupts
 from ci_defer.git import Git
+from ci_defer.log import Console
+from ci_defer.project import Project
+from ci_defer.reparse import EngineFor
 from tests.environments import clean_environ
 from tests.harness import warm_ci_defer
 from tests.harness.fork_server import forked
@@ -268,6 +273,30 @@ script = here / (sys.argv[1] + ".py")
 if script.exists():
     exec(script.read_text())
 """
+
+
+def engines(
+    working_directory: Path,
+    environ: Mapping[str, str],
+    console: Console,
+    interrupts: Interrupts | None = None,
+) -> EngineFor:
+    """Engines of the dbt on the PATH of `environ`, for any checkout and target."""
+
+    def engine_for(checkout: Project, target: str | None) -> CommandEngine:
+        return CommandEngine(
+            DbtSettings(
+                project_dir=checkout.directory,
+                target_path=checkout.target_path,
+                working_directory=working_directory,
+                target=target,
+            ),
+            environ=environ,
+            console=console,
+            interrupts=interrupts or Interrupts(),
+        )
+
+    return engine_for
 
 
 class Log:

@@ -31,7 +31,13 @@ from tests.samples import (
 )
 
 
-def pack_from(artifacts: Path, to: Path, *, target: str | None = None) -> Bundle:
+def pack_from(
+    artifacts: Path,
+    to: Path,
+    *,
+    target: str | None = None,
+    compare: tuple[Path, ParsedWith] | None = None,
+) -> Bundle:
     to.mkdir()
     return pack(
         artifacts,
@@ -41,6 +47,7 @@ def pack_from(artifacts: Path, to: Path, *, target: str | None = None) -> Bundle
         origin=Origin(commit=COMMIT, branch="main", repository="o/r", run_id="7"),
         created_at=CREATED_AT,
         target=target,
+        compare=compare,
     )
 
 
@@ -390,19 +397,8 @@ def test_pack__refuses_a_manifest_to_compare_with(
 ) -> None:
     artifacts = write_artifacts(tmp_path / "target", manifest=manifest())
     made = write_artifacts(tmp_path / "made", **({"manifest": document} if document else {}))
-    to = tmp_path / "to"
-    to.mkdir()
     with pytest.raises(InvalidBundle, match=expected):
-        pack(
-            artifacts,
-            to,
-            project=PROJECT,
-            project_name=PROJECT,
-            origin=Origin(commit=COMMIT),
-            created_at=CREATED_AT,
-            target=None,
-            compare=(made, ParsedWith()),
-        )
+        pack_from(artifacts, tmp_path / "to", compare=(made, ParsedWith()))
 
 
 def test_read__reads_what_is_compared_with_too(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from ci_defer.bundle import ParsedWith
-from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
 from ci_defer.errors import ConfigurationError
@@ -28,6 +27,7 @@ from tests.samples import (
     FakeDbt,
     Log,
     Repository,
+    engines,
     manifest,
     node,
     packed,
@@ -88,18 +88,7 @@ class Place:
             parsed_with=ParsedWith(target="prod"),
         )
 
-        def engine_for(checkout: Project, target: str | None) -> CommandEngine:
-            return CommandEngine(
-                DbtSettings(
-                    project_dir=checkout.directory,
-                    target_path=checkout.target_path,
-                    working_directory=project.directory,
-                    target=target,
-                ),
-                environ=environ,
-                console=self.log,
-                interrupts=self.interrupts,
-            )
+        engine_for = engines(project.directory, environ, self.log, self.interrupts)
 
         return defer(
             project,

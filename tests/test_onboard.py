@@ -9,8 +9,6 @@ from typing import Any
 import pytest
 
 from ci_defer.bundle import Origin, ParsedWith
-from ci_defer.dbt.commands import CommandEngine, DbtSettings
-from ci_defer.dbt.process import Interrupts
 from ci_defer.errors import CiDeferError, ConfigurationError, DbtError, InvalidBundle, ProjectError
 from ci_defer.event import Event
 from ci_defer.git import Git
@@ -24,6 +22,7 @@ from tests.samples import (
     Log,
     Repository,
     content,
+    engines,
     manifest,
     node,
     run_results,
@@ -61,18 +60,7 @@ class Place:
         )
         environ = {**self.repository.environ, "PATH": self.dbt.path}
 
-        def engine_for(checkout: Project, target: str | None) -> CommandEngine:
-            return CommandEngine(
-                DbtSettings(
-                    project_dir=checkout.directory,
-                    target_path=checkout.target_path,
-                    working_directory=project.directory,
-                    target=target,
-                ),
-                environ=environ,
-                console=self.log,
-                interrupts=Interrupts(),
-            )
+        engine_for = engines(project.directory, environ, self.log)
 
         return onboard(
             project,

@@ -13,7 +13,6 @@ import pytest
 from ci_defer.bundle import Bundle, Origin, ParsedWith, pack
 from ci_defer.dbt import Invocation, Selection
 from ci_defer.dbt.arguments import parsed_with
-from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.errors import Cancelled, InvalidBundle, ProjectError
 from ci_defer.git import Git
@@ -27,6 +26,7 @@ from tests.samples import (
     FakeDbt,
     Log,
     Repository,
+    engines,
     manifest,
     node,
     run_results,
@@ -145,18 +145,7 @@ class Place:
         project = read_project(self.repository.path)
         git = Git(project.directory, self.environ)
 
-        def engine_for(checkout: Any, target: str | None) -> CommandEngine:
-            return CommandEngine(
-                DbtSettings(
-                    project_dir=checkout.directory,
-                    target_path=checkout.target_path,
-                    working_directory=project.directory,
-                    target=target,
-                ),
-                environ=self.environ,
-                console=self.log,
-                interrupts=self.interrupts,
-            )
+        engine_for = engines(project.directory, self.environ, self.log, self.interrupts)
 
         def parse_again(commit: str) -> Bundle:
             self.parsed.append(commit)

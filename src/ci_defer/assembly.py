@@ -38,7 +38,7 @@ from ci_defer.report import (
     State,
     worst_first,
 )
-from ci_defer.selection import Explained, default_of_compares_unrendered
+from ci_defer.selection import Explained
 from ci_defer.state import FoundState
 from ci_defer.wording import NO_PRODUCTION_TARGET, listing
 
@@ -218,11 +218,8 @@ def _explained(facts: Facts) -> Explained | None:
     """Why nodes are selected; None when there was nothing to compare with."""
     if facts.found is None or facts.manifest is None:
         return None
-    unrendered = facts.compares_unrendered
-    if unrendered is None:
-        unrendered = default_of_compares_unrendered(facts.manifest.metadata.dbt_version)
     compared = facts.found.compared.manifest
-    return Explained(facts.manifest, compared, compares_unrendered=unrendered)
+    return Explained(facts.manifest, compared, compares_unrendered=facts.compares_unrendered)
 
 
 def _change_of(reasons: Sequence[Reason]) -> Change | None:

@@ -51,7 +51,7 @@ class Changes:
 
     def has(self, path: str) -> bool:
         """Whether a file of the project changed; its path is from the project's folder."""
-        return f"{self.prefix}{path}" in self.files | self.new
+        return path in self.in_project
 
     @cached_property
     def in_project(self) -> frozenset[str]:
@@ -174,11 +174,11 @@ class Suspicion:
     @cached_property
     def _changed_macros(self) -> frozenset[str]:
         """The changed macros whose change is in git; a macro that is gone has its old file."""
-        known = {**self._compared.macros, **self._manifest.macros}
+        changed = (self._explained.macro(name) for name in self._explained.changed_macros)
         return frozenset(
-            name
-            for name in self._explained.changed_macros
-            if self._has_changed(known[name], known[name].original_file_path)
+            macro.unique_id
+            for macro in changed
+            if self._has_changed(macro, macro.original_file_path)
         )
 
     def _why(self, node: Node, reasons: Sequence[Reason]) -> str:
@@ -219,7 +219,7 @@ class Suspicion:
         old = self._compared.find(node.unique_id)
         if old is None or not node.raw_code:
             return False
-        return (node.raw_code or "").split() == (old.raw_code or "").split()
+        return node.raw_code.split() == (old.raw_code or "").split()
 
 
 def _of_package(name: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import dedent
 
@@ -196,28 +196,21 @@ def warnings(
 
 def seconds_saved(planned: Iterable[str], production_results: RunResults | None) -> float | None:
     """What production's run spent on the nodes that were not selected here."""
-    if production_results is None:
-        return None
-    selected = set(planned)
-    return round(
-        sum(
-            result.execution_time
-            for result in production_results.results
-            if result.unique_id not in selected
-        ),
-        1,
-    )
+    selected = frozenset(planned)
+    return _seconds(production_results, lambda unique_id: unique_id not in selected)
 
 
 def production_seconds(
     planned: Iterable[str], production_results: RunResults | None
 ) -> float | None:
     """What production's run spent on the nodes that were selected here."""
-    if production_results is None:
+    return _seconds(production_results, frozenset(planned).__contains__)
+
+
+def _seconds(results: RunResults | None, counts: Callable[[str], bool]) -> float | None:
+    if results is None:
         return None
-    selected = set(planned)
-    results = production_results.results
-    return round(sum(item.execution_time for item in results if item.unique_id in selected), 1)
+    return round(sum(item.execution_time for item in results.results if counts(item.unique_id)), 1)
 
 
 def _from_result(result: Result, manifest: Manifest) -> NodeReport:

@@ -19,7 +19,7 @@ from ci_defer.git import Git, GitError
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, read_manifest
 from ci_defer.project import Project
-from ci_defer.selection import Explained, default_of_compares_unrendered
+from ci_defer.selection import Explained
 from ci_defer.state import FoundState
 from ci_defer.wording import number
 
@@ -162,9 +162,9 @@ class Planner:
         if found is None or changes is None:
             return {}
         compared = found.compared.manifest
-        unrendered = default_of_compares_unrendered(manifest.metadata.dbt_version)
-        explained = Explained(manifest, compared, compares_unrendered=unrendered)
-        return Suspicion(explained, manifest, compared, changes, found.unlike).of(unique_ids)
+        return Suspicion(
+            Explained(manifest, compared), manifest, compared, changes, found.unlike
+        ).of(unique_ids)
 
     def _changes(self, found: FoundState | None) -> Changes | None:
         """What changed since the commit that is compared with, as far as one is known."""

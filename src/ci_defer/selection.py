@@ -42,14 +42,17 @@ class Explained:
     """The reasons of nodes, by unique id: `reasons` of one that was selected, none of others.
 
     `compared` is what `--state` had. `compares_unrendered` is dbt's flag
-    state_modified_compare_more_unrendered_values, as it was for this run.
+    state_modified_compare_more_unrendered_values, as it was for this run; None for its default.
     """
 
     def __init__(
-        self, manifest: Manifest, compared: Manifest, *, compares_unrendered: bool
+        self, manifest: Manifest, compared: Manifest, *, compares_unrendered: bool | None = None
     ) -> None:
         self._manifest = manifest
         self._compared = compared
+        if compares_unrendered is None:
+            dbt_version = manifest.metadata.dbt_version
+            compares_unrendered = default_of_compares_unrendered(dbt_version)
         self._compares_unrendered = compares_unrendered
 
     def reasons(self, unique_id: str) -> list[Reason]:
