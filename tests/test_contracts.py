@@ -282,6 +282,7 @@ PURE = {
         "event",
         "explain",
         "findings",
+        "footprint",
         "gfm",
         "guard",
         "impact",

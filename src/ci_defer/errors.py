@@ -65,6 +65,10 @@ class InvalidBundle(CiDeferError):
     """The files that are to be production's state cannot be used as such."""
 
 
+class InvalidFootprint(CiDeferError):
+    """A record of what a pull request has built cannot be used as such."""
+
+
 class NotJson(InvalidBundle):
     """A file is truncated, or something else altogether: another download may be sound."""
 

@@ -147,6 +147,9 @@ class Node(Record, frozen=True, gc=False):
     package_name: str = ""
     original_file_path: str = ""
     patch_path: str | None = None
+    database: str | None = None
+    schema: str | None = None
+    alias: str | None = None
     relation_name: str | None = None
     checksum: FileHash | str | None = None
     raw_code: str | None = None
@@ -175,8 +178,6 @@ class Node(Record, frozen=True, gc=False):
 class Source(Node, frozen=True, gc=False):
     """A table of a source."""
 
-    database: str | None = None
-    schema: str | None = None
     unrendered_database: str | None = None
     unrendered_schema: str | None = None
     identifier: str | None = None
@@ -231,9 +232,6 @@ class SavedQuery(Node, frozen=True, gc=False):
 class Function(Node, frozen=True, gc=False):
     """A user-defined function."""
 
-    database: str | None = None
-    schema: str | None = None
-    alias: str | None = None
     arguments: Any = None
     returns: Any = None
     overloads: Any = None

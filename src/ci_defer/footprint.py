@@ -1,0 +1,232 @@
+"""The footprint of a pull request: what each of its runs was about to build.
+
+Pure. Owns the shape of a footprint and its JSON, and the decision which relations and schemas a
+clean-up may drop: only what a run has recorded, and nothing where production is. Knows nothing of
+where footprints are kept, or of how dbt drops.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from ci_defer.errors import InvalidFootprint
+from ci_defer.event import Event
+from ci_defer.guard import QUOTES, is_built
+from ci_defer.manifest import Manifest, Node
+
+SCHEMA_VERSION = 1
+# A record of 50,000 relations has 15 MB.
+MAX_SIZE = 50 * 1024**2
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of everything in a footprint."""
+
+
+class Schema(Part, frozen=True, kw_only=True):
+    """A schema as dbt names it. There is no database where the warehouse has none, as in Spark."""
+
+    database: str = ""
+    schema: str
+
+    def __str__(self) -> str:
+        return ".".join(part for part in (self.database, self.schema) if part)
+
+
+class Relation(Part, frozen=True, kw_only=True):
+    """What one node is in the warehouse. `kind` is its materialization, such as `view`."""
+
+    unique_id: str
+    database: str = ""
+    schema: str
+    identifier: str
+    kind: str = ""
+
+    @property
+    def place(self) -> Schema:
+        """The schema it is in."""
+        return Schema(database=self.database, schema=self.schema)
+
+    def __str__(self) -> str:
+        return f"{self.place}.{self.identifier}"
+
+
+class Footprint(Part, frozen=True, kw_only=True):
+    """What one run of a pull request was about to build.
+
+    `project` is the setting of that name, `target` is empty for the default of the profile.
+    `production_schemas` are those that production has built into, as far as its manifest was known.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    project: str
+    pull_request: Annotated[int, Meta(ge=1)]
+    run_id: str
+    run_attempt: str
+    pr_schema: str
+    target: str
+    adapter: str
+    created_at: str
+    relations: list[Relation] = []
+    schemas: list[Schema] = []
+    production_schemas: list[Schema] = []
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drops:
+    """What a clean-up may drop: the relations, and the schemas that nothing is left in then.
+
+    `kept` is what the runs have built in schemas of production.
+    """
+
+    relations: tuple[Relation, ...] = ()
+    schemas: tuple[Schema, ...] = ()
+    kept: tuple[Relation, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.relations or self.schemas)
+
+
+def footprint_of(
+    planned: Sequence[str],
+    manifest: Manifest,
+    production: Manifest | None,
+    *,
+    key: str,
+    event: Event,
+    pr_schema: str,
+    target: str,
+    created_at: str,
+) -> Footprint:
+    """What a run of the pull request of `event` is about to build: the `planned` unique ids.
+
+    `manifest` is of this run, `key` the setting `project`. Raises ValueError for an event without
+    a pull request.
+    """
+    if event.pull_request is None:
+        raise ValueError("only a pull request leaves a footprint")
+    relations = [_relation(node) for node in map(manifest.find, planned) if node and is_built(node)]
+    theirs = (*production.nodes.values(), *production.functions.values()) if production else ()
+    return Footprint(
+        project=key,
+        pull_request=event.pull_request,
+        run_id=event.run_id,
+        run_attempt=event.run_attempt,
+        pr_schema=pr_schema,
+        target=target,
+        adapter=manifest.metadata.adapter_type or "",
+        created_at=created_at,
+        relations=relations,
+        schemas=_places(relations),
+        production_schemas=_places(_relation(node) for node in theirs if is_built(node)),
+    )
+
+
+def what_to_drop(footprints: Iterable[Footprint], production: Manifest | None) -> Drops:
+    """What all runs of a pull request have recorded, but for what is in a schema of production.
+
+    `production` is its newest manifest, None when there is none. A model that an early push had and
+    a later one has not is dropped too.
+    """
+    footprints = list(footprints)
+    theirs = {place for item in footprints for place in item.production_schemas}
+    if production:
+        built = (*production.nodes.values(), *production.functions.values())
+        theirs |= {_relation(node).place for node in built if is_built(node)}
+    guarded = _Places(theirs)
+    relations = _unique(relation for item in footprints for relation in item.relations)
+    schemas = {
+        _plain_place(place): place
+        for item in footprints
+        for place in item.schemas
+        if carries(place.schema, item.pr_schema) and place not in guarded
+    }
+    return Drops(
+        relations=tuple(item for item in relations if item.place not in guarded),
+        schemas=tuple(schemas.values()),
+        kept=tuple(item for item in relations if item.place in guarded),
+    )
+
+
+def carries(schema: str, pr_schema: str) -> bool:
+    """Whether the name of a schema holds that of a pull request's schema as a word of its own.
+
+    `ci_pr_2_marts` and `x_ci_pr_2` carry `ci_pr_2`; `ci_pr_23` does not. Without regard to case and
+    quotes; nothing carries an empty name.
+    """
+    word = plain(pr_schema)
+    # An underscore is between words here.
+    pattern = rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
+    return bool(word) and re.search(pattern, plain(schema)) is not None
+
+
+def plain(name: str) -> str:
+    """A name without quotes and case, as names are compared here: to spare too much is better."""
+    return name.translate(QUOTES).casefold()
+
+
+def encode(footprint: Footprint) -> bytes:
+    """The JSON of a footprint."""
+    return msgspec.json.format(msgspec.json.encode(footprint), indent=1) + b"\n"
+
+
+def decode(raw: bytes) -> Footprint:
+    """Read the JSON of a footprint. Raises InvalidFootprint when it is not one of ours."""
+    if len(raw) > MAX_SIZE:
+        raise InvalidFootprint(f"It has {len(raw):,} bytes.")
+    try:
+        footprint = msgspec.json.decode(raw, type=Footprint)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidFootprint(f"It does not have the shape of a footprint: {error}.") from None
+    if footprint.schema_version != SCHEMA_VERSION:
+        raise InvalidFootprint(
+            f"It has schema version {footprint.schema_version}, and this ci-defer reads "
+            f"{SCHEMA_VERSION}."
+        )
+    return footprint
+
+
+class _Places:
+    """Schemas without regard to case and quotes; one without a database is in all of them."""
+
+    def __init__(self, places: Iterable[Schema]) -> None:
+        self._databases: dict[str, set[str]] = {}
+        for place in places:
+            database, schema = _plain_place(place)
+            self._databases.setdefault(schema, set()).add(database)
+
+    def __contains__(self, place: Schema) -> bool:
+        database, schema = _plain_place(place)
+        databases = self._databases.get(schema, set())
+        return bool(databases) and (not database or not databases.isdisjoint({database, ""}))
+
+
+def _relation(node: Node) -> Relation:
+    return Relation(
+        unique_id=node.unique_id,
+        database=node.database or "",
+        schema=node.schema or "",
+        identifier=node.alias or node.name,
+        kind=node.materialized or node.resource_type,
+    )
+
+
+def _places(relations: Iterable[Relation]) -> list[Schema]:
+    """The schemas of these, each one once."""
+    return list({_plain_place(item.place): item.place for item in relations}.values())
+
+
+def _plain_place(place: Schema) -> tuple[str, str]:
+    return plain(place.database), plain(place.schema)
+
+
+def _unique(relations: Iterable[Relation]) -> list[Relation]:
+    """Each relation once: a quoted name may differ from another one in its case only."""
+    found = {(item.database, item.schema, item.identifier): item for item in relations}
+    return list(found.values())
