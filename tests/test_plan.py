@@ -154,10 +154,9 @@ class Place:
             [bundle] = reparse(
                 commit,
                 project,
-                [made.target or None],
+                [lambda checkout: engine_for(checkout, made.target or None)],
                 to,
                 git=git,
-                engine_for=engine_for,
                 log=self.log,
                 ran=self.ran.append,
             )

@@ -8,12 +8,16 @@ Source of the names: https://docs.github.com/en/actions/reference/variables-refe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from ci_defer.errors import ConfigurationError
+
+# https://docs.github.com/en/repositories/configuring-branches-and-merges-in-your-repository/configuring-pull-request-merges/managing-a-merge-queue
+MERGE_QUEUE = re.compile(r"gh-readonly-queue/.+/pr-(?P<number>\d{1,10})-[0-9a-f]+")
 
 PRODUCTION_EVENTS = frozenset({"push", "schedule", "workflow_dispatch"})
 
@@ -31,6 +35,8 @@ class Event:
     base_branch: str = ""
     base_sha: str = ""
     head_sha: str = ""
+    head_branch: str = ""
+    head_repository: str = ""
     pull_request: int | None = None
     run_id: str = ""
     run_attempt: str = ""
@@ -43,6 +49,12 @@ class Event:
     def state_branch(self) -> str:
         """The branch whose runs publish the states that this run may use."""
         return self.base_branch or self.default_branch or self.ref_name
+
+    @property
+    def queued_pull_request(self) -> int | None:
+        """The pull request that a merge group ends with: GitHub's branch of the group names it."""
+        found = MERGE_QUEUE.fullmatch(self.head_branch) if self.name == "merge_group" else None
+        return int(found["number"]) if found else None
 
     @property
     def is_on_enterprise_server(self) -> bool:
@@ -75,6 +87,10 @@ def read_event(environ: Mapping[str, str], payload: Mapping[str, Any]) -> Event:
         or _text(pull_request, "base_ref").removeprefix("refs/heads/"),
         base_sha=_text(base, "sha") or _text(pull_request, "base_sha"),
         head_sha=_text(head, "sha") or _text(pull_request, "head_sha"),
+        head_branch=_text(head, "ref")
+        or _text(pull_request, "head_ref").removeprefix("refs/heads/")
+        or environ.get("GITHUB_REF_NAME", ""),
+        head_repository=_text(_mapping(head, "repo"), "full_name"),
         pull_request=number if isinstance(number, int) else None,
         run_id=run_id,
         run_attempt=environ.get("GITHUB_RUN_ATTEMPT", ""),

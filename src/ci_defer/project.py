@@ -1,7 +1,7 @@
 """The dbt project on disk: its name and where dbt writes its artifacts.
 
 Reads dbt_project.yml as plain YAML. Jinja in it is dbt's to resolve, so this module reads
-only the two fields that dbt itself takes without rendering context of a run.
+only the fields that dbt itself takes without rendering context of a run, and `profile` as it is.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ VARS_FILE = "vars.yml"
 
 @dataclass(frozen=True)
 class Project:
-    """A dbt project. All paths are absolute."""
+    """A dbt project. All paths are absolute; `profile` is as it is written, maybe Jinja."""
 
     directory: Path
     name: str
     target_path: Path
     packages_path: Path
+    profile: str = ""
 
     def lacks_packages(self) -> bool:
         """Whether the project declares packages, and `dbt deps` has not been run."""
@@ -70,6 +71,7 @@ def read_project(directory: Path, *, target_path: str | None = None) -> Project:
         name,
         directory / (target_path or _plain(document, "target-path", "target")),
         directory / _plain(document, "packages-install-path", "dbt_packages"),
+        str(document.get("profile") or ""),
     )
 
 

@@ -1,7 +1,7 @@
 """Parsing an older commit again: what a pull request is compared with when nothing else will do.
 
-`git worktree` of the commit, and dbt's parse of it: with the target of this run for `--state`,
-with production's for `--defer-state`. The worktree is always removed.
+`git worktree` of the commit, and dbt's parse of it: as this run parses for `--state`, as
+production does for `--defer-state`. The worktree is always removed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,26 @@ from ci_defer.project import Project, read_project
 
 
 class EngineFor(Protocol):
-    """Makes the engine that runs dbt on `project` for `target`, with this run's profile."""
+    """Makes the engine that runs dbt on `project` for `target`."""
 
     def __call__(self, project: Project, target: str | None, /) -> Engine: ...
+
+
+# Makes the engine that runs dbt on a checkout, for the target and with the profile of its maker.
+Engines = Callable[[Project], Engine]
 
 
 def reparse(
     commit: str,
     project: Project,
-    targets: Sequence[str | None],
+    engines: Sequence[Engines],
     to: Path,
     *,
     git: Git,
-    engine_for: EngineFor,
     log: Log,
     ran: Callable[[Invocation], None],
 ) -> list[Bundle]:
-    """The manifests of `commit`, one for each of `targets`, in new folders below `to`.
+    """The manifests of `commit`, one for each of `engines`, in new folders below `to`.
 
     `ran` is told of every dbt command. Raises ConfigurationError when the clone does not hold the
     commit and it cannot be fetched, ProjectError when dbt cannot parse it.
@@ -55,24 +58,20 @@ def reparse(
                 f"{project.name!r}.",
                 "A renamed project has nothing in common with the old one: set if-no-state: full.",
             )
-        install_packages(theirs, engine_for(theirs, targets[0]), log, ran)
+        install_packages(theirs, engines[0](theirs), log, ran)
         return [
-            _parse(theirs, target, to / f"parsed-{number}", engine_for, ran)
-            for number, target in enumerate(targets)
+            _parse(theirs, engine_for(theirs), to / f"parsed-{number}", ran)
+            for number, engine_for in enumerate(engines)
         ]
     finally:
         git.remove_worktree(worktree)
 
 
 def _parse(
-    project: Project,
-    target: str | None,
-    to: Path,
-    engine_for: EngineFor,
-    ran: Callable[[Invocation], None],
+    project: Project, engine: Engine, to: Path, ran: Callable[[Invocation], None]
 ) -> Bundle:
     to.mkdir()
-    parsed = engine_for(project, target).parse()
+    parsed = engine.parse()
     ran(parsed)
     parsed.check(
         "parse the base commit again",

@@ -70,6 +70,20 @@ class SelectionType(click.ParamType[tuple[str, ...]]):
         return words
 
 
+class SchemaTemplateType(click.ParamType[SchemaTemplate]):
+    """A name with placeholders, which makes another schema of every pull request."""
+
+    name = "template"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> SchemaTemplate:
+        if isinstance(value, SchemaTemplate):
+            return value
+        try:
+            return parse(str(value))
+        except ValueError as error:
+            self.fail(str(error))
+
+
 class ProjectKeyType(click.ParamType[str]):
     """A name that is safe in a path and in the name of an artifact."""
 
@@ -176,18 +190,25 @@ class Settings:
         modes=DEFER,
         type=click.Choice([choice.value for choice in IfNoState]),
     )
-    pr_schema: str | None = _setting(
+    pr_schema: SchemaTemplate | None = _setting(
         None,
-        "Schema of its own for every pull request, for example ci_pr_{number}.",
+        "Schema of its own for every pull request, such as ci_pr_{number}; also {branch}, {sha} "
+        "and {run_id}. Empty: that of the target.",
         modes=DEFER,
-        available=False,
+        type=SchemaTemplateType(),
     )
     clone_incremental: bool = _setting(
         False,
-        "Clone changed incremental models from production before the build.",
+        "Clone changed incremental models from production before the build, so that they run as "
+        "increments.",
         modes=DEFER,
         type=bool,
-        available=False,
+    )
+    clone_snapshots: bool = _setting(
+        False,
+        "With clone-incremental: clone changed snapshots, too.",
+        modes=DEFER,
+        type=bool,
     )
     comment: CommentWhen = _setting(
         CommentWhen.ALWAYS,
