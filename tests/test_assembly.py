@@ -39,6 +39,8 @@ def facts(
         manifest=msgspec.json.decode(json.dumps(manifest(nodes)), type=Manifest),
         compares_unrendered=None,
         planned=[],
+        pr_schema="",
+        cloned=frozenset(),
         suspected={},
         changes=None,
         texts=Texts(before=lambda _: None, now=lambda _: None),

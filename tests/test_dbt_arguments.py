@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ci_defer.bundle import ParsedWith, digest_of_vars
-from ci_defer.dbt.arguments import OURS, OURS_SHORT, for_parse, for_plan, parsed_with, split
+from ci_defer.dbt.arguments import (
+    OURS,
+    OURS_SHORT,
+    for_parse,
+    for_plan,
+    has_full_refresh,
+    parsed_with,
+    split,
+)
 from ci_defer.errors import ConfigurationError
 
 
@@ -181,3 +189,21 @@ def test_parsed_with__of_keys_that_are_no_text(text: str) -> None:
 )
 def test_parsed_with__of_vars_that_are_none_is_left_to_dbt(text: str) -> None:
     assert parsed_with(None, ("--vars", text)).vars_sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", False),
+        ("--threads 4 --fail-fast", False),
+        ("--full-refresh", True),
+        ("-f", True),
+        ("-xf", True),
+        ("--no-full-refresh", False),
+        ("--full-refresh --no-full-refresh", False),
+        ("--no-full-refresh -f", True),
+        ("--favor", False),
+    ],
+)
+def test_full_refresh__is_told_from_the_flags(text: str, expected: bool) -> None:
+    assert has_full_refresh(split(text)) == expected

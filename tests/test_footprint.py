@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ci_defer import footprint as subject
 from ci_defer.errors import InvalidFootprint
 from ci_defer.event import Event
-from ci_defer.footprint import Footprint, Relation, Schema, carries, footprint_of, what_to_drop
+from ci_defer.footprint import Footprint, Relation, Schema, footprint_of, what_to_drop
 from ci_defer.manifest import Manifest
 from tests import samples
 from tests.hostile import WORDS
@@ -56,44 +56,6 @@ def made(
 def dropped(*footprints: Footprint, production: Manifest | None = None) -> list[str]:
     drops = what_to_drop(footprints, production)
     return [*map(str, drops.relations), *map(str, drops.schemas)]
-
-
-# carries ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("schema", "pr_schema", "expected"),
-    [
-        ("ci_pr_2", "ci_pr_2", True),
-        ("ci_pr_2_marts", "ci_pr_2", True),
-        ("x_ci_pr_2", "ci_pr_2", True),
-        ("x_ci_pr_2_marts", "ci_pr_2", True),
-        ("CI_PR_2", "ci_pr_2", True),
-        ('"ci_pr_2"', "CI_PR_2", True),
-        ("marts-ci_pr_2.x", "ci_pr_2", True),
-        ("ci_pr_23", "ci_pr_2", False),
-        ("ci_pr_12", "pr_2", False),
-        ("ci_pr_23_ci_pr_2", "ci_pr_2", True),
-        ("xci_pr_2", "ci_pr_2", False),
-        ("ci_pr_2marts", "ci_pr_2", False),
-        ("äci_pr_2", "ci_pr_2", False),
-        ("ci_pr_2²", "ci_pr_2", False),
-        ("ciXpr_2", "ci.pr_2", False),
-        ("analytics", "ci_pr_2", False),
-        ("analytics", "", False),
-        ("", "", False),
-        ("analytics", '""', False),
-    ],
-)
-def test_carries__a_word_of_its_own(schema: str, pr_schema: str, expected: bool) -> None:
-    assert carries(schema, pr_schema) == expected
-
-
-@given(
-    st.integers(1, 300), st.integers(1, 300), st.sampled_from(["", "_marts", "_dbt_test__audit"])
-)
-def test_carries__no_other_pull_requests_schema(one: int, other: int, custom: str) -> None:
-    assert carries(f"ci_pr_{one}{custom}", f"ci_pr_{other}") == (one == other)
 
 
 # footprint_of -----------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from ci_defer.guard import production_relations
+from ci_defer.errors import ConfigurationError
+from ci_defer.guard import keep_to_schema, production_relations
 from tests.test_selection import FUNCTION, SEED, SOURCE, TEST, UNIT_TEST, A, B, C, project, reads
 
 SNAPSHOT = "snapshot.shop.orders"
@@ -114,3 +116,52 @@ def test_only_what_is_planned_counts_in_the_order_of_the_plan() -> None:
     assert production_relations([], project(*nodes), production) == []
     assert production_relations([A, B, C], project(*nodes), project()) == []
     assert production_relations([SOURCE], project(at(SOURCE, "db.prod.a")), production) == []
+
+
+def placed(unique_id: str, schema: str, **more: Any) -> Any:
+    name = unique_id.rpartition(".")[2]
+    relation = f'"db"."{schema}"."{name}"'
+    return reads(
+        unique_id, **{"relation_name": relation, "database": "db", "schema": schema, **more}
+    )
+
+
+def keep(*ours: Any, theirs: tuple[Any, ...] = (), **metadata: str) -> None:
+    document = project(*ours)
+    manifest = replace(document, metadata=replace(document.metadata, **metadata))
+    keep_to_schema([item["unique_id"] for item in ours], manifest, project(*theirs), "ci_pr_7")
+
+
+def test_own_schema__is_where_everything_is_built() -> None:
+    keep(placed(A, "ci_pr_7"), placed(B, "ci_pr_7_marts"), placed(C, "X_CI_PR_7"))
+    # What makes no relation is nowhere.
+    keep(at(TEST, None, schema="dbt_test__audit"), at(UNIT_TEST, None), at(SOURCE, '"a"."b"'))
+    keep_to_schema([A], project(placed(A, "ci_pr_7")), None, "ci_pr_7")
+
+
+@pytest.mark.parametrize("schema", ["ci", "ci_pr_71", "analytics", "pr_7", ""])
+def test_own_schema__that_a_node_does_not_carry_is_refused(schema: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        keep(placed(A, "ci_pr_7"), placed(B, schema))
+    assert caught.value.message == (
+        "This run would build outside of the pull request's schema ci_pr_7: "
+        f'"db"."{schema}"."b". Nothing was built.'
+    )
+    assert "generate_schema_name" in caught.value.hint
+
+
+@pytest.mark.parametrize("schema", ["ci_pr_7", "CI_PR_7", "ci_pr_7_marts"])
+def test_own_schema__is_none_that_production_has_built_into(schema: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"Production has built into db.{schema}, where"):
+        keep(placed(A, schema), theirs=(placed(C, schema),))
+    # Of the same name in another database.
+    keep(placed(A, schema), theirs=(placed(C, schema, database="other"),))
+    # Named, and never built.
+    keep(placed(A, schema), theirs=(placed(TEST, schema, relation_name=None),))
+
+
+@pytest.mark.parametrize(("length", "adapter"), [(63, "postgres"), (200, "snowflake")])
+def test_own_schema__that_postgresql_would_cut_is_refused(length: int, adapter: str) -> None:
+    keep(placed(A, "ci_pr_7_".ljust(length, "x")), adapter_type=adapter)
+    with pytest.raises(ConfigurationError, match="has 64 characters, and PostgreSQL would cut it"):
+        keep(placed(A, "ci_pr_7_".ljust(64, "x")), adapter_type="postgres")

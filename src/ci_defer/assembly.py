@@ -65,6 +65,10 @@ class Facts:
     directory: Path
     project_dir: str
     target: str
+    # The pull request's own schema, empty when it has none.
+    pr_schema: str
+    # What was cloned from production before the build.
+    cloned: frozenset[str]
     event: Event
     head: str
     base: str
@@ -123,6 +127,7 @@ def assemble(
         dbt_version=metadata.dbt_version if metadata else "",
         adapter=(metadata.adapter_type or "") if metadata else "",
         target=facts.target,
+        pr_schema=facts.pr_schema,
         head_commit=facts.head,
         base_commit=facts.base,
         repository_url=facts.event.repository_url,
@@ -206,6 +211,7 @@ def _related(
                 reasons=reasons.get(report.unique_id, []),
                 change=_change_of(reasons.get(report.unique_id, [])),
                 suspicion=facts.suspected.get(report.unique_id, ""),
+                cloned=report.unique_id in facts.cloned,
                 parents=impact.visible_parents(node, manifest, visible),
                 line=lines.get(report.unique_id),
                 compiled_code=findings.cut(code.strip(), MAX_CODE),

@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from ci_defer.annotations import annotate
 from ci_defer.bundle import MANIFEST
 from ci_defer.comment import Commented, CommentWhen
 from ci_defer.comment import comment as write_comment
+from ci_defer.dbt.arguments import has_full_refresh, split
 from ci_defer.dbt.process import Interrupts
-from ci_defer.defer import DeferSettings
+from ci_defer.defer import DeferSettings, Isolation
 from ci_defer.defer import defer as run_defer
 from ci_defer.demo import demo as run_demo
 from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
@@ -53,6 +55,7 @@ from ci_defer.wiring import (
     account_of,
     as_parsed,
     engines,
+    engines_in_schema,
     event_of,
     git_of,
     project_of,
@@ -271,7 +274,9 @@ def _onboard(session: Session, settings: Settings, event: Event) -> None:
     around = surroundings(session, settings, event, git, None)
     store = open_store(settings.state, key, around)
     # Says of which commit a manifest is, also where only the manifest is kept.
-    engine_for = engines(session, settings, project, **{COMMIT_VARIABLE: git.commit("HEAD") or ""})
+    engine_for = engines(
+        session, settings, project, variables={COMMIT_VARIABLE: git.commit("HEAD") or ""}
+    )
     published = run_onboard(
         project,
         store,
@@ -335,12 +340,20 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
             target=settings.target,
             production_target=settings.production_target,
             parsed_with=as_parsed(settings, settings.target),
+            pr_schema=settings.pr_schema,
+            clone_incremental=settings.clone_incremental,
+            clone_snapshots=settings.clone_snapshots,
+            with_full_refresh=has_full_refresh(split(settings.dbt_args)),
         ),
         lambda: open_source(settings.state, key, around),
         event=event,
         git=git,
         history=rest,
         engine_for=engines(session, settings, project),
+        isolation=Isolation(
+            engines=partial(engines_in_schema, session, settings, project),
+            remember=lambda footprint: None,
+        ),
         log=runner,
     )
     summary = markdown.render(made)

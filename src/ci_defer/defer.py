@@ -1,17 +1,19 @@
 """Defer: build what a pull request changes against production's state, and report on it.
 
-The order of a run: find the state, plan, stop when nothing is selected, build, read what dbt
-wrote. Whatever happens there is a report: an error of a known kind becomes its `problem`.
+The order of a run: find the state, plan, stop when nothing is selected, see that it is built where
+it may be, clone, build, read what dbt wrote. Whatever happens there is a report: an error of a
+known kind becomes its `problem`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,26 +22,28 @@ from ci_defer.assembly import Facts, assemble, node_reports, removed
 from ci_defer.base_commit import History, base_commit
 from ci_defer.blind_spots import Texts
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
+from ci_defer.clones import clones
 from ci_defer.comparison import Changes
 from ci_defer.dbt import Engine, Invocation, Selection
 from ci_defer.dbt.output import error_message
 from ci_defer.errors import (
     Cancelled,
     CiDeferError,
-    ConfigurationError,
     DbtError,
     ExitCode,
     InvalidBundle,
     StateNotFound,
 )
 from ci_defer.event import Event
+from ci_defer.footprint import Footprint, footprint_of
 from ci_defer.git import Git
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
 from ci_defer.packages import install_packages
 from ci_defer.plan import Planner
+from ci_defer.pr_schema import SchemaTemplate
 from ci_defer.project import Project
-from ci_defer.reparse import EngineFor, reparse
+from ci_defer.reparse import EngineFor, Engines, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
 from ci_defer.state import FoundState, IfNoState, find_state
 from ci_defer.stores import Latest, Store
@@ -57,16 +61,16 @@ from ci_defer.wording import (
     success,
 )
 
-# The whole plan is in production, or some nodes that are in one schema whatever the target is.
-OTHER_TARGET = "Set target to one with a schema or database of its own."
-OTHER_SCHEMA = (
-    "Give these nodes a schema that depends on the target, or leave them out with exclude."
-)
+# dbt's word for a node that was cloned, or that had been before.
+CLONED = frozenset({"success"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeferSettings:
-    """How to select and defer, in dbt's words. `key` is the setting `project`."""
+    """How to select and defer, in dbt's words. `key` is the setting `project`.
+
+    `with_full_refresh` says that dbt was asked to rebuild incremental models.
+    """
 
     key: str
     select: tuple[str, ...]
@@ -77,6 +81,22 @@ class DeferSettings:
     target: str | None
     production_target: str | None
     parsed_with: ParsedWith
+    pr_schema: SchemaTemplate | None = None
+    clone_incremental: bool = False
+    clone_snapshots: bool = False
+    with_full_refresh: bool = False
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What it takes to build a pull request into a schema of its own.
+
+    `engines(schema)` is a context in which there are engines that build into that schema, and
+    `remember` keeps what a run is about to build there for the clean-up.
+    """
+
+    engines: Callable[[str], AbstractContextManager[EngineFor]]
+    remember: Callable[[Footprint], None]
 
 
 def defer(
@@ -88,15 +108,20 @@ def defer(
     git: Git,
     history: History | None,
     engine_for: EngineFor,
+    isolation: Isolation | None = None,
     log: Log,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> Report:
-    """Build the pull request that is checked out. Never raises CiDeferError."""
-    engine = engine_for(project, settings.target)
-    run = _Run(project, settings, event, git, history, engine, engine_for, log, now())
+    """Build the pull request that is checked out. Never raises CiDeferError.
+
+    `isolation` is there whenever the setting `pr_schema` is.
+    """
+    run = _Run(project, settings, event, git, history, engine_for, isolation, log, now())
     try:
-        with TemporaryDirectory(prefix="ci-defer-") as directory:
-            return run.against(open_source(), Path(directory))
+        with ExitStack() as stack:
+            directory = Path(stack.enter_context(TemporaryDirectory(prefix="ci-defer-")))
+            run.isolate(stack)
+            return run.against(open_source(), directory)
     except Cancelled:
         return run.report(Outcome.CANCELLED, CANCELLED)
     except OSError as error:
@@ -118,12 +143,15 @@ class _Run:
     event: Event
     git: Git
     history: History | None
-    engine: Engine
     engine_for: EngineFor
+    isolation: Isolation | None
     log: Log
     started: datetime
     clock: float = field(default_factory=time.monotonic)
     invocations: list[Invocation] = field(default_factory=list)
+    # The pull request's own schema, and the engines that build into it.
+    pr_schema: str = ""
+    engine_for_ours: EngineFor | None = None
     base: str = ""
     passed_over: list[PassedOver] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -133,6 +161,32 @@ class _Run:
     planned: tuple[str, ...] = ()
     suspected: dict[str, str] = field(default_factory=dict)
     changes: Changes | None = None
+    cloned: frozenset[str] = frozenset()
+
+    def isolate(self, stack: ExitStack) -> None:
+        """Build into a schema of its own from here on, until `stack` ends. Raises CiDeferError."""
+        template = self.settings.pr_schema
+        if template and self.isolation:
+            here = {"commit": self._head(), "branch": self._branch()}
+            self.pr_schema = template.render(self.event, **here)
+            engines = self.isolation.engines(self.pr_schema)
+            self.engine_for_ours = stack.enter_context(engines)
+            self.log.info(f"This run builds into the schema {self.pr_schema}.")
+
+    @property
+    def ours(self) -> Engines:
+        """Makes engines that parse and build as this run does."""
+        return partial(_for_target, self.engine_for_ours or self.engine_for, self.settings.target)
+
+    @property
+    def production(self) -> Engines:
+        """Makes engines that parse as production does, as far as the settings say."""
+        settings = self.settings
+        return partial(_for_target, self.engine_for, settings.production_target or settings.target)
+
+    @cached_property
+    def engine(self) -> Engine:
+        return self.ours(self.project)
 
     def against(self, source: Store | Latest, directory: Path) -> Report:
         """The whole run; the bundle is kept in `directory` for as long as dbt needs it."""
@@ -162,25 +216,70 @@ class _Run:
             gone = removed(self.facts())
             return self.report(Outcome.NO_CHANGES, nothing_selected(gone))
         self.log.info(text.render_plan(self.report(Outcome.SUCCESS, "")))
-        self._keep_out_of_production()
+        self._keep_in_place(plan.manifest)
+        self._clone(plan.manifest)
         return self._build(self._selection(self.found))
 
-    def _keep_out_of_production(self) -> None:
-        """Raise ConfigurationError when the plan would replace relations of production."""
-        found, manifest = self.found, self.manifest
+    def _keep_in_place(self, manifest: Manifest) -> None:
+        """See that the plan is built where it may be. Raises ConfigurationError when not.
+
+        From here on something of this pull request may be in the warehouse, so it is remembered.
+        """
+        found = self.found
+        production = found.production.manifest if found else None
         # What was parsed for our own target says nothing of production.
-        if found is None or manifest is None or not found.is_of_production:
+        if found and production and found.is_of_production and not self.settings.allow_production:
+            guard.keep_out_of_production(self.planned, manifest, production)
+        if not (self.pr_schema and self.isolation):
             return
-        if self.settings.allow_production:
+        guard.keep_to_schema(self.planned, manifest, production, self.pr_schema)
+        if self.event.queued_pull_request or self.event.pull_request:
+            self.isolation.remember(
+                footprint_of(
+                    self.planned,
+                    manifest,
+                    production,
+                    key=self.settings.key,
+                    event=self.event,
+                    pr_schema=self.pr_schema,
+                    target=self.settings.target or "",
+                    created_at=self.started.isoformat(timespec="seconds"),
+                )
+            )
+
+    def _clone(self, manifest: Manifest) -> None:
+        """Clone what is built in increments from production, where that can be done."""
+        if not (self.settings.clone_incremental and self.found):
             return
-        taken = guard.production_relations(self.planned, manifest, found.production.manifest)
-        if taken:
-            shown = listing([guard.relation_of(node) for node in taken])
-            is_all = len(taken) == sum(map(guard.is_built, map(manifest.find, self.planned)))
-            raise ConfigurationError(
-                f"This run would build into production: {shown}. Nothing was built.",
-                f"{OTHER_TARGET if is_all else OTHER_SCHEMA} If they only have the same name, in "
-                "another place, set allow-production: true.",
+        if self.settings.with_full_refresh:
+            self.log.info("Nothing is cloned, because dbt-args have --full-refresh.")
+            return
+        production = self.found.production
+        wanted = clones(
+            self.planned,
+            manifest,
+            production.manifest,
+            with_snapshots=self.settings.clone_snapshots,
+        )
+        for note in wanted.notes:
+            self._note(note)
+        if not wanted.nodes:
+            return
+        cloned = self.engine.clone(Selection(select=wanted.select, state=production.directory))
+        self.invocations.append(cloned)
+        if cloned.interrupted:
+            raise Cancelled("Cancelled while dbt was to clone.")
+        results = self.project.target_path / RUN_RESULTS
+        if results.is_file():
+            done = read_run_results(results).results
+            self.cloned = frozenset(item.unique_id for item in done if item.status in CLONED)
+            # The build's own are to be told from these.
+            results.unlink()
+        left = [node.name for node in wanted.nodes if node.unique_id not in self.cloned]
+        if left:
+            self._note(
+                f"Not cloned from production, so built in full: {listing(left)}. "
+                f"{_first_line(error_message(cloned.tail)) if cloned.exit_code else ''}".strip()
             )
 
     def _find_state(self, source: Store | Latest, directory: Path) -> None:
@@ -205,33 +304,32 @@ class _Run:
 
     def _reparse(self, directory: Path, reason: str) -> None:
         """Parse the base commit for this run's target, and for production's when there is one."""
-        targets = [self.settings.target]
-        if self.settings.production_target not in (None, self.settings.target):
-            targets.append(self.settings.production_target)
-        parsed = self._parse(self.base, targets, directory)
+        settings = self.settings
+        is_other = settings.production_target not in (None, settings.target)
+        # In its own schema there is nothing yet to read from.
+        engines = [self.ours, self.production] if is_other or self.pr_schema else [self.ours]
+        parsed = self._parse(self.base, engines, directory)
         self.found = FoundState(
             parsed[0],
             parsed[-1],
             REPARSED,
             0,
             reparsed_because=reason,
-            is_of_production=len(targets) > 1,
+            is_of_production=len(engines) > 1 and settings.production_target is not None,
         )
 
-    def _parse(self, commit: str, targets: list[str | None], directory: Path) -> list[Bundle]:
+    def _parse(self, commit: str, engines: Sequence[Engines], directory: Path) -> list[Bundle]:
         return reparse(
             commit,
             self.project,
-            targets,
+            engines,
             directory,
             git=self.git,
-            engine_for=self.engine_for,
             log=self.log,
             ran=self.invocations.append,
         )
 
     def _planner(self, directory: Path) -> Planner:
-        target = self.settings.target
         return Planner(
             project=self.project,
             parsed_with=self.settings.parsed_with,
@@ -239,7 +337,7 @@ class _Run:
             base=self.base,
             git=self.git,
             engine=self.engine,
-            parse_again=lambda commit: self._parse(commit, [target], directory)[0],
+            parse_again=lambda commit: self._parse(commit, [self.ours], directory)[0],
             ran=self.invocations.append,
             note=self._note,
             log=self.log,
@@ -319,6 +417,8 @@ class _Run:
             directory=self.project.directory,
             project_dir=self._project_dir(),
             target=self.settings.target or "",
+            pr_schema=self.pr_schema,
+            cloned=self.cloned,
             event=self.event,
             head=self.event.head_sha or self._head(),
             base=self.base,
@@ -369,11 +469,21 @@ class _Run:
         except CiDeferError:
             return ""
 
+    def _branch(self) -> str:
+        try:
+            return self.git.branch()
+        except CiDeferError:
+            return ""
+
     def _project_dir(self) -> str:
         try:
             return self.git.prefix().rstrip("/") or "."
         except CiDeferError:
             return "."
+
+
+def _for_target(engine_for: EngineFor, target: str | None, project: Project) -> Engine:
+    return engine_for(project, target)
 
 
 def _describe(found: FoundState, base: str) -> str:

@@ -7,7 +7,6 @@ where footprints are kept, or of how dbt drops.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -17,8 +16,9 @@ from msgspec import Meta
 
 from ci_defer.errors import InvalidFootprint
 from ci_defer.event import Event
-from ci_defer.guard import QUOTES, is_built
+from ci_defer.guard import is_built
 from ci_defer.manifest import Manifest, Node
+from ci_defer.names import carries, plain
 
 SCHEMA_VERSION = 1
 # A record of 50,000 relations has 15 MB.
@@ -109,13 +109,14 @@ def footprint_of(
     `manifest` is of this run, `key` the setting `project`. Raises ValueError for an event without
     a pull request.
     """
-    if event.pull_request is None:
+    number = event.queued_pull_request or event.pull_request
+    if number is None:
         raise ValueError("only a pull request leaves a footprint")
     relations = [_relation(node) for node in map(manifest.find, planned) if node and is_built(node)]
     theirs = (*production.nodes.values(), *production.functions.values()) if production else ()
     return Footprint(
         project=key,
-        pull_request=event.pull_request,
+        pull_request=number,
         run_id=event.run_id,
         run_attempt=event.run_attempt,
         pr_schema=pr_schema,
@@ -152,23 +153,6 @@ def what_to_drop(footprints: Iterable[Footprint], production: Manifest | None) -
         schemas=tuple(schemas.values()),
         kept=tuple(item for item in relations if item.place in guarded),
     )
-
-
-def carries(schema: str, pr_schema: str) -> bool:
-    """Whether the name of a schema holds that of a pull request's schema as a word of its own.
-
-    `ci_pr_2_marts` and `x_ci_pr_2` carry `ci_pr_2`; `ci_pr_23` does not. Without regard to case and
-    quotes; nothing carries an empty name.
-    """
-    word = plain(pr_schema)
-    # An underscore is between words here.
-    pattern = rf"(?<![^\W_]){re.escape(word)}(?![^\W_])"
-    return bool(word) and re.search(pattern, plain(schema)) is not None
-
-
-def plain(name: str) -> str:
-    """A name without quotes and case, as names are compared here: to spare too much is better."""
-    return name.translate(QUOTES).casefold()
 
 
 def encode(footprint: Footprint) -> bytes:

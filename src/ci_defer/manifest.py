@@ -63,6 +63,7 @@ class NodeConfig(Record, frozen=True, gc=False):
     dbt_valid_to_current: Any = None
     docs: Any = None
     event_time: Any = None
+    file_format: Any = None
     freshness: Any = None
     full_refresh: Any = None
     grants: Any = None

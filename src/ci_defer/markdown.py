@@ -406,6 +406,8 @@ def _footer(report: Report, links: _Links) -> str:
         parts.append(f"dbt {text(report.dbt_version)} ({text(report.adapter)})")
     if report.target:
         parts.append(f"target {code(report.target)}")
+    if report.pr_schema:
+        parts.append(f"schema {code(report.pr_schema)}")
     parts.append(link("run", report.run_url) if report.run_url else "")
     if not _totals(report):
         parts.append(duration(report.seconds))

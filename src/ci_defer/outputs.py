@@ -43,6 +43,7 @@ def report_outputs(
             "failed-count": str(len(report.failed)),
             "deferred-count": str(len(report.deferred)),
             "seconds-saved": "" if report.seconds_saved is None else str(report.seconds_saved),
+            "pr-schema": report.pr_schema,
             "report": str(path),
             "comment-url": comment_url,
             "comment-pending": _boolean(value=comment_pending),

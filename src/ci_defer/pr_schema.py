@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Formatter
 
 from ci_defer.errors import ConfigurationError
@@ -36,15 +36,17 @@ class SchemaTemplate:
     text: str
     parts: tuple[tuple[str, str | None], ...]
 
-    def render(self, event: Event, commit: str) -> str:
-        """The schema of this run; `commit` is the one that is checked out.
+    def render(self, event: Event, *, commit: str, branch: str) -> str:
+        """The schema of this run; `commit` and `branch` are what is checked out.
 
         Raises ConfigurationError when the event lacks what the template needs, or when the name
         would be too long.
         """
-        values = _values(event, commit)
+        event = replace(
+            event, head_sha=event.head_sha or commit, head_branch=event.head_branch or branch
+        )
         name = "".join(
-            literal.lower() + (_value(placeholder, values) if placeholder else "")
+            literal.lower() + (_value(placeholder, event) if placeholder else "")
             for literal, placeholder in self.parts
         )
         if len(name) > MAX_LENGTH:
@@ -81,8 +83,8 @@ def parse(text: str) -> SchemaTemplate:
     return SchemaTemplate(text, tuple(parts))
 
 
-def _value(placeholder: str, values: Mapping[str, str]) -> str:
-    value = values[placeholder]
+def _value(placeholder: str, event: Event) -> str:
+    value = VALUES[placeholder](event)
     if not value:
         raise ConfigurationError(
             f"pr-schema has {{{placeholder}}}, and this run has none.",
@@ -91,16 +93,12 @@ def _value(placeholder: str, values: Mapping[str, str]) -> str:
     return value
 
 
-def _values(event: Event, commit: str) -> dict[str, str]:
-    return {name: value(event, commit) for name, value in VALUES.items()}
-
-
-def _number(event: Event, _commit: str) -> str:
+def _number(event: Event) -> str:
     number = event.queued_pull_request or event.pull_request
     return "" if number is None else str(number)
 
 
-def _branch(event: Event, _commit: str) -> str:
+def _branch(event: Event) -> str:
     """The branch as far as it is safe, and a hash: of all that tells two pull requests apart.
 
     Always, because `a/b` and `a_b` look the same, and `ci_orders` with a custom schema `old` is
@@ -115,9 +113,9 @@ def _branch(event: Event, _commit: str) -> str:
     return f"{safe}_{digest}" if safe else digest
 
 
-VALUES: Mapping[str, Callable[[Event, str], str]] = {
+VALUES: Mapping[str, Callable[[Event], str]] = {
     "number": _number,
     "branch": _branch,
-    "sha": lambda event, commit: (event.head_sha or commit)[:SHORT_COMMIT],
-    "run_id": lambda event, _commit: event.run_id,
+    "sha": lambda event: event.head_sha[:SHORT_COMMIT],
+    "run_id": lambda event: event.run_id,
 }

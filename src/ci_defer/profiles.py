@@ -100,12 +100,11 @@ def with_schema(
         )
     output = target or _default_target(found, environ)
     outputs = _lookup(found, "outputs")
-    is_there = isinstance(outputs, yaml.MappingNode)
-    if not is_there or not isinstance(_lookup(outputs, output), yaml.MappingNode):
-        known = ", ".join(_keys(outputs)) if is_there else "none"
+    known = _keys(outputs) if isinstance(outputs, yaml.MappingNode) else []
+    if output not in known or not isinstance(_lookup(outputs, output), yaml.MappingNode):
         raise ConfigurationError(
-            f"The profile {name!r} has no target {output!r}. Its targets are: {known}.",
-            "Correct the setting target.",
+            f"The profile {name!r} has no target {output!r}.",
+            f"Set target to one of its targets: {', '.join(known) or 'it has none'}.",
         )
 
     def change_output(node: Any) -> yaml.MappingNode:

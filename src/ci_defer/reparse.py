@@ -67,9 +67,7 @@ def reparse(
         git.remove_worktree(worktree)
 
 
-def _parse(
-    project: Project, engine: Engine, to: Path, ran: Callable[[Invocation], None]
-) -> Bundle:
+def _parse(project: Project, engine: Engine, to: Path, ran: Callable[[Invocation], None]) -> Bundle:
     to.mkdir()
     parsed = engine.parse()
     ran(parsed)

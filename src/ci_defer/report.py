@@ -128,6 +128,9 @@ class NodeReport(Part, frozen=True, kw_only=True):
         list[str], Meta(description="unique ids of what it reads and this report speaks of")
     ] = []
     materialized: str = ""
+    cloned: Annotated[
+        bool, Meta(description="cloned from production first, so that it ran as an increment")
+    ] = False
     relation: Annotated[str, Meta(description="as the database names it, quoted")] = ""
     seconds: Seconds = 0.0
     message: Annotated[str, Meta(description="of the database or of dbt, cut when huge")] = ""
@@ -256,6 +259,9 @@ class Report(Part, frozen=True, kw_only=True):
     dbt_version: str = ""
     adapter: str = ""
     target: str = ""
+    pr_schema: Annotated[
+        str, Meta(description="the pull request's own schema; empty when it has none")
+    ] = ""
     head_commit: str = ""
     base_commit: str = ""
     repository_url: str = ""

@@ -21,6 +21,7 @@ import click
 from ci_defer.account import DEFAULT_URL
 from ci_defer.comment import CommentWhen
 from ci_defer.errors import NotAvailableYet
+from ci_defer.pr_schema import SchemaTemplate, parse
 from ci_defer.state import IfNoState
 
 PREFIX = "CI_DEFER_"

@@ -5,7 +5,9 @@ Puts objects together; decides nothing.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ci_defer.account import FILE as ACCOUNT_FILE
@@ -16,6 +18,7 @@ from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
 from ci_defer.event import Event, read_event
 from ci_defer.git import Git
+from ci_defer.profiles import find_profiles, own_schema
 from ci_defer.project import Project, read_project
 from ci_defer.reparse import EngineFor
 from ci_defer.rest import GitHubRest
@@ -50,13 +53,22 @@ def project_of(session: Session, settings: Settings) -> Project:
     return read_project(settings.project_dir, target_path=target_path)
 
 
-def engines(session: Session, settings: Settings, project: Project, **environ: str) -> EngineFor:
+def engines(
+    session: Session,
+    settings: Settings,
+    project: Project,
+    *,
+    profiles_dir: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> EngineFor:
     """Makes engines for `project` and for other checkouts of it, with one profile for all.
 
-    `environ` has variables that dbt gets besides those of this process.
+    `profiles_dir` is another folder of profiles.yml than that of the settings, `variables` are
+    those that dbt gets besides those of this process.
     """
     words = arguments.split(settings.dbt_args)
-    profiles_dir = settings.profiles_dir.absolute() if settings.profiles_dir else None
+    profiles_dir = profiles_dir or settings.profiles_dir
+    profiles_dir = profiles_dir.absolute() if profiles_dir else None
 
     def engine_for(checkout: Project, target: str | None) -> CommandEngine:
         return CommandEngine(
@@ -68,12 +80,30 @@ def engines(session: Session, settings: Settings, project: Project, **environ: s
                 target=target,
                 arguments=words,
             ),
-            environ={**session.child_environ, **environ},
+            environ={**session.child_environ, **(variables or {})},
             console=session.runner,
             interrupts=session.interrupts,
         )
 
     return engine_for
+
+
+@contextlib.contextmanager
+def engines_in_schema(
+    session: Session, settings: Settings, project: Project, schema: str
+) -> Iterator[EngineFor]:
+    """Makes engines whose target has another schema, as long as the context lasts."""
+    environ = session.child_environ
+    profiles = find_profiles(settings.profiles_dir, project.directory, environ)
+    made = own_schema(
+        profiles,
+        schema,
+        profile=as_parsed(settings, settings.target).profile or project.profile,
+        target=settings.target,
+        environ=environ,
+    )
+    with made as folder:
+        yield engines(session, settings, project, profiles_dir=folder)
 
 
 def as_parsed(settings: Settings, target: str | None) -> ParsedWith:

@@ -84,6 +84,10 @@ class Engine(Protocol):
         """List the selected nodes, without touching the warehouse."""
         ...
 
+    def clone(self, selection: Selection) -> Invocation:
+        """Clone the selected nodes from the state's relations. Writes run_results.json."""
+        ...
+
     def build(self, selection: Selection) -> Invocation:
         """Build the selected nodes. Writes manifest.json and run_results.json."""
         ...

@@ -100,6 +100,17 @@ def for_parse(words: tuple[str, ...]) -> tuple[str, ...]:
     return _without(words, unknown)
 
 
+def has_full_refresh(words: Sequence[str]) -> bool:
+    """Whether the flags ask dbt to rebuild incremental models; the last one counts."""
+    found = False
+    for word in words:
+        if word in ("--full-refresh", "--no-full-refresh"):
+            found = word == "--full-refresh"
+        elif word.startswith("-") and not word.startswith("--") and "f" in word[1:]:
+            found = True
+    return found
+
+
 def _value_of(words: Sequence[str], flag: str) -> str:
     """The value of the last `flag`; empty when there is none."""
     found = ""

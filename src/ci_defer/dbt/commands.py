@@ -78,6 +78,12 @@ class CommandEngine:
         selected = () if ran.invocation.exit_code else listed_ids(ran.output)
         return Plan(ran.invocation, selected)
 
+    def clone(self, selection: Selection) -> Invocation:
+        flags = ["--select", *selection.select, "--state", str(selection.state)]
+        # What is cloned was selected before, so no flag that selects belongs here either.
+        own = arguments.for_parse(self._settings.arguments)
+        return self._run("clone", *flags, *own, "--write-json").invocation
+
     def build(self, selection: Selection) -> Invocation:
         own = self._settings.arguments
         return self._run("build", *_selecting(selection), *own, "--write-json").invocation
