@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from ci_defer.clones import can_clone, clones
+from ci_defer.clones import CloneIncremental, Clones, can_clone
+from ci_defer.clones import clones as clones_of
 from ci_defer.manifest import Manifest
 from tests import samples
 
@@ -42,13 +43,21 @@ def manifest(*nodes: dict[str, Any], adapter: str = "snowflake", **macros: str) 
 SNOWFLAKE = {"dbt_snowflake__snowflake": YES, "dbt__default": NO}
 
 
+def clones(
+    here: Manifest,
+    there: Manifest,
+    *,
+    how: CloneIncremental = CloneIncremental.TRUE,
+    with_snapshots: bool = False,
+) -> Clones:
+    return clones_of(list(here.nodes), here, there, how=how, with_snapshots=with_snapshots)
+
+
 def cloned(ours: dict[str, Any], theirs: dict[str, Any] | None, **more: bool) -> bool:
     """Whether a planned node is cloned from that of production."""
     here = manifest(ours, **SNOWFLAKE)
     there = manifest(*([theirs] if theirs else []))
-    made = clones(
-        [ours["unique_id"]], here, there, with_snapshots=more.get("with_snapshots", False)
-    )
+    made = clones(here, there, **more)
     assert made.notes == ()
     return [item.name for item in made.nodes] == [ours["name"]]
 
@@ -82,7 +91,7 @@ def test_snapshots__are_cloned_when_asked(asked: bool) -> None:
 
 def test_select__names_each_node_and_how_it_comes_to_be() -> None:
     here = manifest(node("a"), node("b", "snapshot"), **SNOWFLAKE)
-    made = clones(list(here.nodes), here, here, with_snapshots=True)
+    made = clones(here, here, with_snapshots=True)
     assert made.select == (
         "fqn:shop.marts.a,config.materialized:incremental",
         "fqn:shop.marts.b,config.materialized:snapshot",
@@ -116,14 +125,29 @@ def test_can_clone__is_what_dbt_would_be_told(
 
 def test_a_warehouse_that_cannot_clone__is_explained() -> None:
     here = manifest(node("a"), node("b"), adapter="postgres")
-    made = clones(list(here.nodes), here, here, with_snapshots=False)
+    made = clones(here, here)
     assert made.nodes == ()
     [note] = made.notes
     assert note == (
         "dbt cannot clone tables on postgres: it would make views, which are built anew. So 2 "
-        "incremental nodes (a, b) are built in full."
+        "incremental nodes (a, b) are built in full. Where a copy is cheap enough, set "
+        "clone-incremental: copy."
     )
-    assert clones(list(here.nodes), here, manifest(), with_snapshots=False).notes == ()
+    assert clones(here, manifest()).notes == ()
+
+
+def test_copied__is_only_what_cannot_be_cloned() -> None:
+    for macros, expected in ((SNOWFLAKE, "clone"), ({}, "copy")):
+        here = manifest(node("a"), **macros)
+        made = clones(here, here, how=CloneIncremental.COPY)
+        found = {"clone": made.nodes, "copy": made.copies}
+        assert {key: len(value) for key, value in found.items() if value} == {expected: 1}
+        assert made.notes == ()
+
+
+def test_nothing__is_cloned_unless_asked() -> None:
+    here = manifest(node("a"), **SNOWFLAKE)
+    assert clones(here, here, how=CloneIncremental.FALSE) == Clones()
 
 
 @pytest.mark.parametrize(
@@ -140,7 +164,7 @@ def test_spark__clones_delta_tables_alone(
 ) -> None:
     nodes = [node(name, file_format=value) for name, value in formats.items()]
     here = manifest(*nodes, adapter=adapter, dbt_spark__spark=YES)
-    made = clones(list(here.nodes), here, here, with_snapshots=False)
+    made = clones(here, here)
     assert [item.name for item in made.nodes] == expected
     [note] = made.notes
     assert note.startswith(f"{adapter} clones only tables of the file_format delta. So ")

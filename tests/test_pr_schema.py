@@ -35,7 +35,7 @@ def named(template: str, event: Event = EVENT) -> str:
         ("_{number}", "_23"),
         ("ci_{run_id}", "ci_9876543210"),
         ("pr{number}_{sha}", "pr23_a1b2c3d4a1b2"),
-        ("ci_{branch}", "ci_feature_orders_51b1de14"),
+        ("ci_{branch}", "ci_feature_orders_80b87f1d"),
     ],
 )
 def test_name__of_a_pull_request(template: str, expected: str) -> None:
@@ -88,7 +88,7 @@ def test_name__too_long_for_a_warehouse_is_refused() -> None:
 
 def test_name__outside_of_github_is_of_what_is_checked_out() -> None:
     made = parse("ci_{branch}_{sha}").render(Event(), commit="f" * 40, branch="my-work")
-    assert made == "ci_my_work_9a9ecad1_ffffffffffff"
+    assert made == "ci_my_work_31db7e63_ffffffffffff"
 
 
 def test_name__of_a_merge_group_is_that_of_its_pull_request() -> None:

@@ -15,6 +15,7 @@ import click
 from ci_defer import __version__, markdown, report, text
 from ci_defer.annotations import annotate
 from ci_defer.bundle import MANIFEST
+from ci_defer.clones import CloneIncremental
 from ci_defer.comment import Commented, CommentWhen
 from ci_defer.comment import comment as write_comment
 from ci_defer.dbt.arguments import has_full_refresh, split
@@ -259,7 +260,12 @@ def _guarded(session: Session) -> int:
 
 
 def _settings(values: dict[str, Any]) -> Settings:
-    for name, kind in (("if_no_state", IfNoState), ("comment", CommentWhen)):
+    kinds = {
+        "if_no_state": IfNoState,
+        "comment": CommentWhen,
+        "clone_incremental": CloneIncremental,
+    }
+    for name, kind in kinds.items():
         if name in values:
             values[name] = kind(values[name])
     settings = Settings(**values)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from ci_defer.manifest import Manifest, Node
 from ci_defer.wording import listing, number
@@ -27,16 +28,25 @@ SAYS_YES = re.compile(r"return\(\s*true\s*\)", re.IGNORECASE)
 ON_SPARK, DELTA = frozenset({"spark", "databricks"}), "delta"
 
 
+class CloneIncremental(str, Enum):
+    """Whether incremental models are cloned first, and copied where that would make a view."""
+
+    FALSE = "false"
+    TRUE = "true"
+    COPY = "copy"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Clones:
-    """The nodes to clone, and what to say about those that are not, one sentence each."""
+    """The nodes to clone, those to copy, and what to say of those that are neither."""
 
     nodes: tuple[Node, ...] = ()
+    copies: tuple[Node, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
     def select(self) -> tuple[str, ...]:
-        """The nodes in dbt's selection syntax, which has no method for a unique id."""
+        """The nodes to clone in dbt's selection syntax, which has no method for a unique id."""
         return tuple(
             f"fqn:{'.'.join(node.fqn)},config.materialized:{node.materialized}"
             for node in self.nodes
@@ -44,13 +54,20 @@ class Clones:
 
 
 def clones(
-    planned: Iterable[str], manifest: Manifest, production: Manifest, *, with_snapshots: bool
+    planned: Iterable[str],
+    manifest: Manifest,
+    production: Manifest,
+    *,
+    how: CloneIncremental,
+    with_snapshots: bool,
 ) -> Clones:
     """What to clone of the planned unique ids: incremental models, and snapshots if asked.
 
     What production lacks is left out without a word: it is new. What is rebuilt in any case
     (`full_refresh` in its config) is left out, too.
     """
+    if how is CloneIncremental.FALSE:
+        return Clones()
     kinds = {INCREMENTAL, SNAPSHOT} if with_snapshots else {INCREMENTAL}
     nodes = [node for node in map(manifest.find, planned) if node and node.materialized in kinds]
     wanted = [node for node in nodes if node.config.full_refresh is not True]
@@ -58,16 +75,23 @@ def clones(
     if not old:
         return Clones()
     adapter = manifest.metadata.adapter_type or ""
-    if not can_clone(manifest):
-        why = f"dbt cannot clone tables on {adapter}: it would make views, which are built anew."
-        return Clones(notes=(f"{why} So {_incrementals(old)} in full.",))
-    able = [node for node in old if adapter not in ON_SPARK or _format(node, adapter) == DELTA]
+    if adapter in ON_SPARK:
+        return _on_spark(old, adapter)
+    if can_clone(manifest):
+        return Clones(nodes=tuple(old))
+    if how is CloneIncremental.COPY:
+        return Clones(copies=tuple(old))
+    why = f"dbt cannot clone tables on {adapter}: it would make views, which are built anew."
+    cure = "Where a copy is cheap enough, set clone-incremental: copy."
+    return Clones(notes=(f"{why} So {_incrementals(old)} in full. {cure}",))
+
+
+def _on_spark(old: Sequence[Node], adapter: str) -> Clones:
+    able = [node for node in old if _format(node, adapter) == DELTA]
     others = [node for node in old if node not in able]
     why = f"{adapter} clones only tables of the file_format {DELTA}."
-    return Clones(
-        nodes=tuple(able),
-        notes=(f"{why} So {_incrementals(others)} in full.",) if others else (),
-    )
+    notes = (f"{why} So {_incrementals(others)} in full.",) if others else ()
+    return Clones(nodes=tuple(able), notes=notes)
 
 
 def can_clone(manifest: Manifest) -> bool:

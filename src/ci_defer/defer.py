@@ -22,7 +22,7 @@ from ci_defer.assembly import Facts, assemble, node_reports, removed
 from ci_defer.base_commit import History, base_commit
 from ci_defer.blind_spots import Texts
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
-from ci_defer.clones import clones
+from ci_defer.clones import CloneIncremental, clones
 from ci_defer.comparison import Changes
 from ci_defer.dbt import Engine, Invocation, Selection
 from ci_defer.dbt.output import error_message
@@ -82,7 +82,7 @@ class DeferSettings:
     production_target: str | None
     parsed_with: ParsedWith
     pr_schema: SchemaTemplate | None = None
-    clone_incremental: bool = False
+    clone_incremental: CloneIncremental = CloneIncremental.FALSE
     clone_snapshots: bool = False
     with_full_refresh: bool = False
 

@@ -438,4 +438,4 @@ def _state(state: State, links: _Links, now: str) -> str:
 
 def _kind(node: NodeReport) -> str:
     kind = node.materialized if node.resource_type == "model" else node.resource_type
-    return kind or node.resource_type
+    return f"{kind or node.resource_type}, cloned" if node.cloned else kind or node.resource_type

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import click
 
 from ci_defer.account import DEFAULT_URL
+from ci_defer.clones import CloneIncremental
 from ci_defer.comment import CommentWhen
 from ci_defer.errors import NotAvailableYet
 from ci_defer.pr_schema import SchemaTemplate, parse
@@ -198,12 +199,12 @@ class Settings:
         modes=DEFER,
         type=SchemaTemplateType(),
     )
-    clone_incremental: bool = _setting(
-        False,
+    clone_incremental: CloneIncremental = _setting(
+        CloneIncremental.FALSE,
         "Clone changed incremental models from production before the build, so that they run as "
-        "increments.",
+        "increments: false, true, or copy, for warehouses whose clones are views.",
         modes=DEFER,
-        type=bool,
+        type=click.Choice([choice.value for choice in CloneIncremental]),
     )
     clone_snapshots: bool = _setting(
         False,
