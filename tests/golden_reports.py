@@ -188,6 +188,7 @@ def success() -> Report:
         ],
         deferred=[CUSTOMERS, STATIONS],
         exposures=[DASHBOARD],
+        pr_schema="ci_pr_412",
         seconds_saved=1_264.0,
     )
 

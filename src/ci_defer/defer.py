@@ -233,7 +233,9 @@ class _Run:
         if not (self.pr_schema and self.isolation):
             return
         guard.keep_to_schema(self.planned, manifest, production, self.pr_schema)
-        if self.event.queued_pull_request or self.event.pull_request:
+        if not (self.event.queued_pull_request or self.event.pull_request):
+            self.log.info(f"Nobody will drop {self.pr_schema}: this run is of no pull request.")
+        else:
             self.isolation.remember(
                 footprint_of(
                     self.planned,
