@@ -307,7 +307,7 @@ PURE = {
 EDGE = {
     *("dbt.commands", "dbt.process", "git", "pulls", "rest", "runner", "web"),
     *("stores", "stores.altimate", "stores.artifact", "stores.bucket", "stores.bundles"),
-    *("stores.directory", "stores.google", "stores.plain", "stores.services"),
+    *("stores.directory", "stores.footprints", "stores.google", "stores.plain", "stores.services"),
 }
 USE_CASE = {
     "assembly",
