@@ -128,29 +128,34 @@ def footprint_of(
     )
 
 
-def what_to_drop(footprints: Iterable[Footprint], production: Manifest | None) -> Drops:
+def what_to_drop(
+    footprints: Iterable[Footprint],
+    production: Manifest | None,
+    guarded: Iterable[Schema] = (),
+) -> Drops:
     """What all runs of a pull request have recorded, but for what is in a schema of production.
 
-    `production` is its newest manifest, None when there is none. A model that an early push had and
-    a later one has not is dropped too.
+    `production` is its newest manifest, None when there is none; `guarded` are schemas of
+    production that are known otherwise. A model that an early push had and a later one has not is
+    dropped too.
     """
     footprints = list(footprints)
-    theirs = {place for item in footprints for place in item.production_schemas}
+    theirs = {place for item in footprints for place in item.production_schemas} | {*guarded}
     if production:
         built = (*production.nodes.values(), *production.functions.values())
         theirs |= {_relation(node).place for node in built if is_built(node)}
-    guarded = _Places(theirs)
+    spared = _Places(theirs)
     relations = _unique(relation for item in footprints for relation in item.relations)
     schemas = {
         _plain_place(place): place
         for item in footprints
         for place in item.schemas
-        if carries(place.schema, item.pr_schema) and place not in guarded
+        if carries(place.schema, item.pr_schema) and place not in spared
     }
     return Drops(
-        relations=tuple(item for item in relations if item.place not in guarded),
+        relations=tuple(item for item in relations if item.place not in spared),
         schemas=tuple(schemas.values()),
-        kept=tuple(item for item in relations if item.place in guarded),
+        kept=tuple(item for item in relations if item.place in spared),
     )
 
 

@@ -69,6 +69,14 @@ class Plan:
     unique_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Operation:
+    """One `dbt run-operation` that has ended, and every line that it printed."""
+
+    invocation: Invocation
+    output: tuple[str, ...]
+
+
 class Engine(Protocol):
     """What ci-defer needs of dbt. Every method raises DbtNotFound when there is none to run."""
 

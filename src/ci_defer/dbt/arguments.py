@@ -100,6 +100,11 @@ def for_parse(words: tuple[str, ...]) -> tuple[str, ...]:
     return _without(words, unknown)
 
 
+def for_operation(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags that `dbt run-operation` understands, and that let it print."""
+    return _without(for_parse(words), {"--no-print": False})
+
+
 def _value_of(words: Sequence[str], flag: str) -> str:
     """The value of the last `flag`; empty when there is none."""
     found = ""

@@ -47,6 +47,10 @@ class Store(Protocol):
         """
         ...
 
+    def newest(self) -> Iterator[str]:
+        """The commits that have a bundle, the newest first. Raises CiDeferError as `commits`."""
+        ...
+
     def absence(self, commit: str) -> str:
         """Why `commits` did not list `commit`, as a sentence; empty when nothing is known of it."""
         ...
