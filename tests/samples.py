@@ -307,6 +307,11 @@ class Log:
         self.moved: dict[str, list[int]] = {}
         self.passed = b""
 
+    @property
+    def warnings(self) -> list[str]:
+        found = (line for line in self.lines if line.startswith("warning: "))
+        return [line.removeprefix("warning: ") for line in found]
+
     def info(self, text: str) -> None:
         self.lines.append(text)
 

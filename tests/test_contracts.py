@@ -36,6 +36,8 @@ OF_THE_UPLOAD = (
     "artifact-path",
     "artifact-retention-days",
     "report-artifact-name",
+    "footprint-artifact-name",
+    "footprint-path",
 )
 SCRIPTS = sorted((ROOT / "action").glob("*.sh"))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -70,12 +72,6 @@ def test_inputs__each_one_reaches_the_command_line_as_its_variable() -> None:
     }
     assert step("run")["env"] == forwarded
     assert {variable_name(field) for field in FIELDS.values()} <= set(forwarded)
-
-
-def test_inputs__say_that_they_are_not_available_yet_when_they_are_not() -> None:
-    for name, field in FIELDS.items():
-        if not field.metadata["available"]:
-            assert "Not available yet." in ACTION["inputs"][name]["description"], name
 
 
 def test_outputs__are_those_that_every_command_sets() -> None:
@@ -126,8 +122,9 @@ def test_references__are_all_that_expressions_hold() -> None:
 
 
 def test_upload_outputs__are_set_by_the_code() -> None:
-    source = (ROOT / "src" / "ci_defer" / "cli.py").read_text(encoding="utf-8")
-    strings = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+    setting = (MODULES[name] for name in ("cli", "stores.footprints"))
+    nodes = (node for module in setting for node in ast.walk(module))
+    strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
     assert set(OF_THE_UPLOAD) <= strings
 
 
@@ -192,12 +189,6 @@ def test_readme__names_every_output() -> None:
     assert sorted(readme_table("output")) == sorted(ACTION["outputs"])
 
 
-def test_readme__says_what_is_not_available_yet() -> None:
-    for name, cells in readme_table("input").items():
-        if name in FIELDS and not FIELDS[name].metadata["available"]:
-            assert "not available yet" in cells[-1].lower(), name
-
-
 def test_report_schema__is_the_one_of_the_code() -> None:
     written = json.loads((ROOT / "docs" / "report.schema.json").read_text(encoding="utf-8"))
     headings = {key: written[key] for key in ("$id", "title", "$schema") if key in written}
@@ -222,6 +213,7 @@ def settings_options(command: str) -> list[click.Parameter]:
         "onboard": {*FILE_PARAMETERS.values()},
         "prune": {"keep", "older_than", "dry_run"},
         "explain": {"node", "path"},
+        "cleanup": {"pull_request"},
     }
     others = own.get(command, set())
     return [option for option in cli.commands[command].params if option.name not in others]
@@ -244,7 +236,7 @@ def test_commands__take_the_settings_of_their_mode() -> None:
         return {str(option.name) for option in settings_options(command)}
 
     assert taken("auto") == {field.name for field in FIELDS.values()}
-    for mode in ("onboard", "defer", "prune", "explain"):
+    for mode in ("onboard", "defer", "prune", "explain", "cleanup"):
         fields = FIELDS.values()
         assert taken(mode) == {field.name for field in fields if mode in field.metadata["modes"]}
 
@@ -274,6 +266,8 @@ PURE = {
         "blind_spots",
         "bundle",
         "characters",
+        "cleaned",
+        "clearance",
         "comparison",
         "dbt",
         "dbt.arguments",
@@ -305,16 +299,19 @@ PURE = {
     *("text", "wording"),
 }
 EDGE = {
-    *("dbt.commands", "dbt.process", "git", "pulls", "rest", "runner", "web"),
+    *("dbt.commands", "dbt.process", "dbt.warehouse", "git", "pulls", "rest", "runner", "web"),
     *("stores", "stores.altimate", "stores.artifact", "stores.bucket", "stores.bundles"),
-    *("stores.directory", "stores.google", "stores.plain", "stores.services"),
+    *("stores.directory", "stores.footprints", "stores.google", "stores.plain", "stores.services"),
 }
 USE_CASE = {
     "assembly",
     "base_commit",
+    "cleanup",
+    "cleanup_note",
     "comment",
     "defer",
     "demo",
+    "newest",
     "onboard",
     "packages",
     "pending",

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ci_defer import errors, git
-from ci_defer.errors import CiDeferError, ExitCode, NotAvailableYet
+from ci_defer.errors import CiDeferError, ExitCode
 
 
 @pytest.mark.parametrize(
@@ -11,7 +11,6 @@ from ci_defer.errors import CiDeferError, ExitCode, NotAvailableYet
     [
         (errors.CiDeferError, 3),
         (errors.ConfigurationError, 2),
-        (errors.NotAvailableYet, 2),
         (errors.DbtNotFound, 2),
         (errors.ProjectError, 2),
         (errors.DbtError, 3),
@@ -38,10 +37,3 @@ def test_exit_codes__are_those_of_the_design() -> None:
 def test_str__is_the_message_and_what_to_do() -> None:
     assert str(CiDeferError("It broke.", "Mend it.")) == "It broke. Mend it."
     assert str(CiDeferError("It broke.")) == "It broke."
-
-
-def test_not_available_yet__names_what_is_missing() -> None:
-    error = NotAvailableYet("The setting pr-schema", "Remove it for now.")
-    assert str(error) == (
-        "The setting pr-schema is not available yet in this version of ci-defer. Remove it for now."
-    )

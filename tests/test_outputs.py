@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from msgspec.structs import replace
 
+from ci_defer.cleaned import Cleaned, Failure
 from ci_defer.outputs import (
     OUTPUTS,
+    cleanup_outputs,
     comment_outputs,
     failed_outputs,
-    idle_outputs,
     onboard_outputs,
     report_outputs,
 )
@@ -73,8 +75,17 @@ def test_failed_outputs__set_every_output() -> None:
     assert failed_outputs() == {**NOTHING, "outcome": "error"}
 
 
-def test_idle_outputs__set_every_output() -> None:
-    assert idle_outputs() == {**NOTHING, "outcome": "no-changes"}
+@pytest.mark.parametrize(
+    ("cleaned", "outcome", "failed"),
+    [
+        (Cleaned(pull_request=7), "no-changes", "0"),
+        (Cleaned(pull_request=7, relations=("a",)), "success", "0"),
+        (Cleaned(pull_request=7, schemas=("a",), failures=(Failure("b", "c"),)), "error", "1"),
+    ],
+)
+def test_cleanup_outputs__set_every_output(cleaned: Cleaned, outcome: str, failed: str) -> None:
+    expected = {"outcome": outcome, "failed-count": failed, "comment-url": URL}
+    assert cleanup_outputs(cleaned, URL) == {**NOTHING, **expected}
 
 
 def test_comment_outputs__say_where_the_comment_is() -> None:

@@ -9,8 +9,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from ci_defer.comment import CommentWhen
-from ci_defer.errors import NotAvailableYet
 from ci_defer.settings import (
     AgeType,
     Settings,
@@ -103,23 +101,6 @@ def test_values__that_are_wrong_are_refused(name: str, text: str, expected: str)
         parsed(**{variable_name(FIELDS[name]): text})
 
 
-@pytest.mark.parametrize(
-    "name", [name for name, field in FIELDS.items() if not field.metadata["available"]]
-)
-def test_refuse_unavailable__of_what_is_not_built_yet(name: str) -> None:
-    field = FIELDS[name]
-    value: Any = True if isinstance(field.default, bool) else "x"
-    with pytest.raises(NotAvailableYet, match=f"The setting {option_name(field)} is not available"):
-        Settings(**{name: value}).refuse_unavailable()
-
-
-def test_refuse_unavailable__takes_the_defaults_and_what_is_there() -> None:
-    Settings().refuse_unavailable()
-    for when in CommentWhen:
-        Settings(comment=when, state="/store", target="x", favor_state=True).refuse_unavailable()
-
-
-def test_refuse_unavailable__takes_the_settings_of_the_registry() -> None:
     Settings(
         state="altimate",
         altimate_token="key",
@@ -127,7 +108,6 @@ def test_refuse_unavailable__takes_the_settings_of_the_registry() -> None:
         altimate_integration="shop",
         altimate_environment="STAGING",
         altimate_url="https://registry.example.com",
-    ).refuse_unavailable()
 
 
 @pytest.mark.parametrize(

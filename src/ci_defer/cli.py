@@ -12,27 +12,29 @@ from typing import Any
 
 import click
 
-from ci_defer import __version__, markdown, report, text
+from ci_defer import __version__, cleaned, markdown, report, text
 from ci_defer.annotations import annotate
 from ci_defer.bundle import MANIFEST
+from ci_defer.cleanup import cleanup as run_cleanup
+from ci_defer.cleanup_note import note_on_comment
 from ci_defer.clones import CloneIncremental
-from ci_defer.comment import Commented, CommentWhen
+from ci_defer.comment import Commented, CommentWhen, marked_project
 from ci_defer.comment import comment as write_comment
 from ci_defer.dbt.arguments import has_full_refresh, split
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, Isolation
 from ci_defer.defer import defer as run_defer
 from ci_defer.demo import demo as run_demo
-from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode, NotAvailableYet
+from ci_defer.errors import CiDeferError, ConfigurationError, ExitCode
 from ci_defer.event import Event, mode_of, read_finished_run
 from ci_defer.explain import explain as explain_node
 from ci_defer.explain import read_report
 from ci_defer.manifest import COMMIT_IN_MANIFEST, COMMIT_VARIABLE, read_manifest
 from ci_defer.onboard import onboard as run_onboard
 from ci_defer.outputs import (
+    cleanup_outputs,
     comment_outputs,
     failed_outputs,
-    idle_outputs,
     onboard_outputs,
     report_outputs,
 )
@@ -55,13 +57,17 @@ from ci_defer.wiring import (
     Session,
     account_of,
     as_parsed,
+    checkout_footprint,
     engines,
     engines_in_schema,
     event_of,
+    footprints_of,
     git_of,
+    newest_production,
     project_of,
     rest_of,
     surroundings,
+    warehouses,
 )
 from ci_defer.wording import days, number
 
@@ -98,7 +104,7 @@ def cli() -> None:
 
 
 @cli.command()
-@options("onboard", "defer", "comment")
+@options("onboard", "defer", "comment", "cleanup")
 @click.pass_obj
 def auto(session: Session, /, **values: Any) -> None:
     """Do what the event of this workflow run asks for."""
@@ -111,9 +117,7 @@ def auto(session: Session, /, **values: Any) -> None:
     elif mode == "defer":
         _defer(session, settings, event)
     elif mode == "cleanup":
-        # Only a schema of its own (pr-schema, refused above) leaves anything behind.
-        session.runner.info("Nothing to clean up: pull requests have no schema of their own.")
-        session.runner.set_outputs(idle_outputs())
+        _cleanup(session, settings, event, event.pull_request)
     else:
         _comment(session, settings, event)
 
@@ -153,9 +157,17 @@ def comment(session: Session, /, **values: Any) -> None:
 
 
 @cli.command()
-def cleanup() -> None:
-    """Drop what a closed pull request has built (not available yet)."""
-    raise NotAvailableYet("mode: cleanup")
+@options("cleanup")
+@click.option(
+    "--pull-request",
+    type=click.IntRange(min=1),
+    help="The number of the pull request. Empty: the one that this run is about.",
+)
+@click.pass_obj
+def cleanup(session: Session, /, *, pull_request: int | None, **values: Any) -> None:
+    """Drop what the runs of a closed pull request have built."""
+    event = event_of(session)
+    _cleanup(session, _settings(values), event, pull_request or event.pull_request)
 
 
 @cli.command()
@@ -268,9 +280,7 @@ def _settings(values: dict[str, Any]) -> Settings:
     for name, kind in kinds.items():
         if name in values:
             values[name] = kind(values[name])
-    settings = Settings(**values)
-    settings.refuse_unavailable()
-    return settings
+    return Settings(**values)
 
 
 def _onboard(session: Session, settings: Settings, event: Event) -> None:
@@ -358,7 +368,7 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
         engine_for=engines(session, settings, project),
         isolation=Isolation(
             engines=partial(engines_in_schema, session, settings, project),
-            remember=lambda footprint: None,
+            remember=footprints_of(session, settings, key, around).save,
         ),
         log=runner,
     )
@@ -387,6 +397,45 @@ def _defer(session: Session, settings: Settings, event: Event) -> None:
         outputs["report-artifact-name"] = artifact_name(made.project)
     runner.set_outputs(outputs)
     sys.exit(made.exit_code)
+
+
+def _cleanup(session: Session, settings: Settings, event: Event, pull_request: int | None) -> None:
+    runner = session.runner
+    if pull_request is None:
+        raise ConfigurationError(
+            "There is no pull request to clean up after.",
+            "Run it on `pull_request: types: [closed]`, or say --pull-request.",
+        )
+    project = project_of(session, settings)
+    key = settings.project or project.name
+    rest = rest_of(session, settings, event)
+    git = git_of(session, settings, project, event)
+    around = surroundings(session, settings, event, git, rest)
+    made = run_cleanup(
+        pull_request,
+        footprints=footprints_of(session, settings, key, around),
+        parse_checkout=checkout_footprint(session, settings, project, event, git, pull_request),
+        production=lambda: newest_production(session, settings, project, around),
+        warehouse_for=warehouses(session, settings, project),
+        is_dry_run=settings.dry_run,
+        log=runner,
+    )
+    runner.info(cleaned.render(made))
+    runner.add_summary(cleaned.render_summary(made))
+    url = ""
+    if rest and made.has_built and settings.comment is not CommentWhen.OFF:
+        url = note_on_comment(
+            cleaned.render_note(made),
+            pull_request,
+            Pulls(rest),
+            project=marked_project(key, git.prefix().rstrip("/") or "."),
+            run_url=event.run_url,
+            log=runner,
+        )
+    runner.set_outputs(cleanup_outputs(made, url))
+    if made.problem:
+        runner.error(made.problem)
+        sys.exit(ExitCode.SERVICE)
 
 
 def _prune(

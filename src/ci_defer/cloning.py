@@ -16,7 +16,7 @@ from ci_defer.dbt import Engine, Invocation, Selection
 from ci_defer.dbt.output import error_message
 from ci_defer.dbt.warehouse import Warehouse
 from ci_defer.errors import Cancelled, CiDeferError
-from ci_defer.footprint import Relation, relation_of
+from ci_defer.footprint import Relation
 from ci_defer.manifest import Manifest, Node, read_run_results
 from ci_defer.wording import listing
 
@@ -49,9 +49,7 @@ class Cloner:
         return frozenset()
 
     def _clone(self, wanted: Clones) -> frozenset[str]:
-        ran = self.engine.clone(
-            Selection(select=wanted.select, state=self.production.directory)
-        )
+        ran = self.engine.clone(Selection(select=wanted.select, state=self.production.directory))
         self.ran(ran)
         if ran.interrupted:
             raise Cancelled("Cancelled while dbt was to clone.")
@@ -68,7 +66,7 @@ class Cloner:
 
     def _copy(self, nodes: Sequence[Node]) -> frozenset[str]:
         there = self.production.manifest
-        pairs = [(_recorded(there, node), relation_of(node)) for node in nodes]
+        pairs = [(_recorded(there, node), Relation.of(node)) for node in nodes]
         why = ""
         try:
             copied = self.warehouse.copy(pairs)
@@ -88,4 +86,4 @@ class Cloner:
 
 
 def _recorded(production: Manifest, node: Node) -> Relation:
-    return relation_of(production.nodes[node.unique_id])
+    return Relation.of(production.nodes[node.unique_id])

@@ -168,6 +168,10 @@ def _is_wanted(report: Report, when: CommentWhen) -> bool:
     return True
 
 
+def marked_project(project: str, project_dir: str) -> str:
+    """The project in the marker: two of one repository may have one name, but not one folder."""
+    return quote(f"{project}@{project_dir}", safe="@")
+
+
 def _project(report: Report) -> str:
-    """Two projects of one repository may have one name, but not one folder."""
-    return quote(f"{report.project}@{report.project_dir}", safe="@")
+    return marked_project(report.project, report.project_dir)

@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -23,9 +23,11 @@ from ci_defer.base_commit import History, base_commit
 from ci_defer.blind_spots import Texts
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
 from ci_defer.clones import CloneIncremental, clones
+from ci_defer.cloning import Cloner
 from ci_defer.comparison import Changes
-from ci_defer.dbt import Engine, Invocation, Selection
+from ci_defer.dbt import Engine, Invocation, Operation, Selection
 from ci_defer.dbt.output import error_message
+from ci_defer.dbt.warehouse import Warehouse
 from ci_defer.errors import (
     Cancelled,
     CiDeferError,
@@ -42,7 +44,7 @@ from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_resu
 from ci_defer.packages import install_packages
 from ci_defer.plan import Planner
 from ci_defer.pr_schema import SchemaTemplate
-from ci_defer.project import Project
+from ci_defer.project import Project, connection_of
 from ci_defer.reparse import EngineFor, Engines, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
 from ci_defer.state import FoundState, IfNoState, find_state
@@ -55,14 +57,10 @@ from ci_defer.wording import (
     OUTSIDE_OF_NODES,
     REPARSED,
     failure,
-    listing,
     nothing_selected,
     number,
     success,
 )
-
-# dbt's word for a node that was cloned, or that had been before.
-CLONED = frozenset({"success"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,11 +210,12 @@ class _Run:
         self.found, self.manifest = plan.found, plan.manifest
         self.planned, self.suspected = plan.unique_ids, plan.suspected
         self.changes = plan.changes
+        if self.planned:
+            self.log.info(text.render_plan(self.report(Outcome.SUCCESS, "")))
+        self._keep_in_place(plan.manifest)
         if not self.planned:
             gone = removed(self.facts())
             return self.report(Outcome.NO_CHANGES, nothing_selected(gone))
-        self.log.info(text.render_plan(self.report(Outcome.SUCCESS, "")))
-        self._keep_in_place(plan.manifest)
         self._clone(plan.manifest)
         return self._build(self._selection(self.found))
 
@@ -233,9 +232,8 @@ class _Run:
         if not (self.pr_schema and self.isolation):
             return
         guard.keep_to_schema(self.planned, manifest, production, self.pr_schema)
-        if not (self.event.queued_pull_request or self.event.pull_request):
-            self.log.info(f"Nobody will drop {self.pr_schema}: this run is of no pull request.")
-        else:
+        if self.event.queued_pull_request or self.event.pull_request:
+            # Also when it is nothing: a run that left no word would be looked into when it is closed.
             self.isolation.remember(
                 footprint_of(
                     self.planned,
@@ -248,12 +246,15 @@ class _Run:
                     created_at=self.started.isoformat(timespec="seconds"),
                 )
             )
+        elif self.planned:
+            self.log.info(f"Nobody will drop {self.pr_schema}: this run is of no pull request.")
 
     def _clone(self, manifest: Manifest) -> None:
         """Clone what is built in increments from production, where that can be done."""
-        if not (self.settings.clone_incremental and self.found):
+        settings = self.settings
+        if settings.clone_incremental is CloneIncremental.FALSE or self.found is None:
             return
-        if self.settings.with_full_refresh:
+        if settings.with_full_refresh:
             self.log.info("Nothing is cloned, because dbt-args have --full-refresh.")
             return
         production = self.found.production
@@ -261,28 +262,24 @@ class _Run:
             self.planned,
             manifest,
             production.manifest,
-            with_snapshots=self.settings.clone_snapshots,
+            how=settings.clone_incremental,
+            with_snapshots=settings.clone_snapshots,
         )
-        for note in wanted.notes:
-            self._note(note)
-        if not wanted.nodes:
-            return
-        cloned = self.engine.clone(Selection(select=wanted.select, state=production.directory))
-        self.invocations.append(cloned)
-        if cloned.interrupted:
-            raise Cancelled("Cancelled while dbt was to clone.")
-        results = self.project.target_path / RUN_RESULTS
-        if results.is_file():
-            done = read_run_results(results).results
-            self.cloned = frozenset(item.unique_id for item in done if item.status in CLONED)
-            # The build's own are to be told from these.
-            results.unlink()
-        left = [node.name for node in wanted.nodes if node.unique_id not in self.cloned]
-        if left:
-            self._note(
-                f"Not cloned from production, so built in full: {listing(left)}. "
-                f"{_first_line(error_message(cloned.tail)) if cloned.exit_code else ''}".strip()
-            )
+        self.cloned = Cloner(
+            production=production,
+            engine=self.engine,
+            warehouse=Warehouse(connection_of(self.project), self._run_operation),
+            target_path=self.project.target_path,
+            ran=self.invocations.append,
+            note=self._note,
+        ).clone(wanted)
+
+    def _run_operation(self, folder: Path, macro: str) -> Operation:
+        """Run a macro of another dbt project, with the profile and the target of this run."""
+        project = replace(self.project, directory=folder, target_path=folder / "target")
+        ran = self.ours(project).run_operation(macro)
+        self.invocations.append(ran.invocation)
+        return ran
 
     def _find_state(self, source: Store | Latest, directory: Path) -> None:
         base = None

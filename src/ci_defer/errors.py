@@ -42,13 +42,6 @@ class ConfigurationError(CiDeferError):
     exit_code = ExitCode.CONFIGURATION
 
 
-class NotAvailableYet(ConfigurationError):
-    """A setting of the design that this version does not implement: refused, never ignored."""
-
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(f"{what} is not available yet in this version of ci-defer.", hint)
-
-
 class DbtNotFound(ConfigurationError):
     """There is no dbt to run."""
 

@@ -48,6 +48,17 @@ class Relation(Part, frozen=True, kw_only=True):
     identifier: str
     kind: str = ""
 
+    @classmethod
+    def of(cls, node: Node) -> Relation:
+        """The relation that dbt makes of a node."""
+        return cls(
+            unique_id=node.unique_id,
+            database=node.database or "",
+            schema=node.schema or "",
+            identifier=node.alias or node.name,
+            kind=node.materialized or node.resource_type,
+        )
+
     @property
     def place(self) -> Schema:
         """The schema it is in."""
@@ -112,7 +123,9 @@ def footprint_of(
     number = event.queued_pull_request or event.pull_request
     if number is None:
         raise ValueError("only a pull request leaves a footprint")
-    relations = [_relation(node) for node in map(manifest.find, planned) if node and is_built(node)]
+    relations = [
+        Relation.of(node) for node in map(manifest.find, planned) if node and is_built(node)
+    ]
     theirs = (*production.nodes.values(), *production.functions.values()) if production else ()
     return Footprint(
         project=key,
@@ -125,33 +138,38 @@ def footprint_of(
         created_at=created_at,
         relations=relations,
         schemas=_places(relations),
-        production_schemas=_places(_relation(node) for node in theirs if is_built(node)),
+        production_schemas=_places(Relation.of(node) for node in theirs if is_built(node)),
     )
 
 
-def what_to_drop(footprints: Iterable[Footprint], production: Manifest | None) -> Drops:
+def what_to_drop(
+    footprints: Iterable[Footprint],
+    production: Manifest | None,
+    guarded: Iterable[Schema] = (),
+) -> Drops:
     """What all runs of a pull request have recorded, but for what is in a schema of production.
 
-    `production` is its newest manifest, None when there is none. A model that an early push had and
-    a later one has not is dropped too.
+    `production` is its newest manifest, None when there is none; `guarded` are schemas of
+    production that are known otherwise. A model that an early push had and a later one has not is
+    dropped too.
     """
     footprints = list(footprints)
-    theirs = {place for item in footprints for place in item.production_schemas}
+    theirs = {place for item in footprints for place in item.production_schemas} | {*guarded}
     if production:
         built = (*production.nodes.values(), *production.functions.values())
-        theirs |= {_relation(node).place for node in built if is_built(node)}
-    guarded = _Places(theirs)
+        theirs |= {Relation.of(node).place for node in built if is_built(node)}
+    spared = _Places(theirs)
     relations = _unique(relation for item in footprints for relation in item.relations)
     schemas = {
         _plain_place(place): place
         for item in footprints
         for place in item.schemas
-        if carries(place.schema, item.pr_schema) and place not in guarded
+        if carries(place.schema, item.pr_schema) and place not in spared
     }
     return Drops(
-        relations=tuple(item for item in relations if item.place not in guarded),
+        relations=tuple(item for item in relations if item.place not in spared),
         schemas=tuple(schemas.values()),
-        kept=tuple(item for item in relations if item.place in guarded),
+        kept=tuple(item for item in relations if item.place in spared),
     )
 
 
@@ -189,16 +207,6 @@ class _Places:
         database, schema = _plain_place(place)
         databases = self._databases.get(schema, set())
         return bool(databases) and (not database or not databases.isdisjoint({database, ""}))
-
-
-def _relation(node: Node) -> Relation:
-    return Relation(
-        unique_id=node.unique_id,
-        database=node.database or "",
-        schema=node.schema or "",
-        identifier=node.alias or node.name,
-        kind=node.materialized or node.resource_type,
-    )
 
 
 def _places(relations: Iterable[Relation]) -> list[Schema]:

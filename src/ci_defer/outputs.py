@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ci_defer.cleaned import Cleaned
 from ci_defer.report import Outcome, Report
 
 OUTPUTS = (
@@ -68,9 +69,18 @@ def failed_outputs() -> dict[str, str]:
     return _all({"outcome": Outcome.ERROR.value})
 
 
-def idle_outputs() -> dict[str, str]:
-    """The outputs of a run that had nothing to do."""
-    return _all({"outcome": Outcome.NO_CHANGES.value})
+def cleanup_outputs(cleaned: Cleaned, url: str) -> dict[str, str]:
+    """The outputs of cleanup; the URL is that of the comment which says what was dropped."""
+    outcome = Outcome.ERROR if cleaned.failures else Outcome.SUCCESS
+    if not (cleaned.schemas or cleaned.relations or cleaned.failures):
+        outcome = Outcome.NO_CHANGES
+    return _all(
+        {
+            "outcome": outcome.value,
+            "failed-count": str(len(cleaned.failures)),
+            "comment-url": url,
+        }
+    )
 
 
 def comment_outputs(url: str) -> dict[str, str]:

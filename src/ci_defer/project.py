@@ -47,19 +47,8 @@ def read_project(directory: Path, *, target_path: str | None = None) -> Project:
     """
     directory = directory.absolute()
     file = directory / PROJECT_FILE
-    try:
-        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"There is no {PROJECT_FILE} in {directory}.",
-            "Set project-dir to the folder of the dbt project.",
-        ) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigurationError(
-            f"{file} cannot be read: {reason}.", "Run `dbt parse` there to see what dbt says of it."
-        ) from error
-    name = document.get("name") if isinstance(document, dict) else None
+    document = _read(file)
+    name = document.get("name")
     # dbt's own rule; the name also becomes a folder of the store.
     if not isinstance(name, str) or not re.fullmatch(r"[^\W\d]\w*", name):
         raise ConfigurationError(
@@ -73,6 +62,37 @@ def read_project(directory: Path, *, target_path: str | None = None) -> Project:
         directory / _plain(document, "packages-install-path", "dbt_packages"),
         str(document.get("profile") or ""),
     )
+
+
+def connection_of(project: Project) -> dict[str, Any]:
+    """What another dbt project has to say in its dbt_project.yml to be connected as this one is.
+
+    The name of the profile may be Jinja, which is the same there. Raises ConfigurationError.
+    """
+    document = _read(project.directory / PROJECT_FILE)
+    connection: dict[str, Any] = {}
+    if isinstance(profile := document.get("profile"), str):
+        connection["profile"] = profile
+    if isinstance(quoting := document.get("quoting"), dict):
+        flags = {name: value for name, value in quoting.items() if isinstance(value, bool)}
+        connection["quoting"] = flags
+    return connection
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        document: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"There is no {PROJECT_FILE} in {file.parent}.",
+            "Set project-dir to the folder of the dbt project.",
+        ) from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigurationError(
+            f"{file} cannot be read: {reason}.", "Run `dbt parse` there to see what dbt says of it."
+        ) from error
+    return document if isinstance(document, dict) else {}
 
 
 def _plain(document: dict[str, Any], key: str, default: str) -> str:

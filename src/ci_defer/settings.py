@@ -21,7 +21,6 @@ import click
 from ci_defer.account import DEFAULT_URL
 from ci_defer.clones import CloneIncremental
 from ci_defer.comment import CommentWhen
-from ci_defer.errors import NotAvailableYet
 from ci_defer.pr_schema import SchemaTemplate, parse
 from ci_defer.state import IfNoState
 
@@ -32,6 +31,7 @@ BOTH = ONBOARD | DEFER
 COMMENT = frozenset({"comment"})
 PRUNE = frozenset({"prune"})
 EXPLAIN = frozenset({"explain"})
+CLEANUP = frozenset({"cleanup"})
 
 # `project` becomes the name of a folder and of an artifact.
 AGE = re.compile(r"(\d{1,7})\s*([hdw]?)")
@@ -103,7 +103,6 @@ def _setting(
     *,
     modes: frozenset[str],
     type: Any = str,  # noqa: A002 - click's own word for it
-    available: bool = True,
     secret: bool = False,
     aliases: tuple[str, ...] = (),
 ) -> Any:
@@ -111,7 +110,6 @@ def _setting(
         "help": help_text,
         "modes": modes,
         "type": type,
-        "available": available,
         "secret": secret,
         "aliases": aliases,
     }
@@ -125,17 +123,19 @@ class Settings:
     project_dir: Path = _setting(
         Path(),
         "Folder of the dbt project, from the top of the repository.",
-        modes=BOTH | PRUNE | EXPLAIN,
+        modes=BOTH | PRUNE | EXPLAIN | CLEANUP,
         type=click.Path(path_type=Path),
     )
     profiles_dir: Path | None = _setting(
         None,
         "Folder of profiles.yml. Empty: where dbt looks for it.",
-        modes=BOTH,
+        modes=BOTH | CLEANUP,
         type=click.Path(path_type=Path),
     )
     target: str | None = _setting(
-        None, "Target of the profile. Empty: the default of the profile.", modes=BOTH
+        None,
+        "Target of the profile. Empty: the default of the profile.",
+        modes=BOTH | CLEANUP,
     )
     pr_target: str | None = _setting(
         None,
@@ -148,18 +148,18 @@ class Settings:
         None,
         "Target of production: when one place holds the states of several targets, and when the "
         "base commit is parsed again.",
-        modes=DEFER | PRUNE,
+        modes=DEFER | PRUNE | CLEANUP,
     )
     state: str = _setting(
         "artifact",
         "Where production states live: artifact, altimate, s3://bucket/prefix, "
         "gs://bucket/prefix, az://container/prefix or a directory.",
-        modes=BOTH | PRUNE,
+        modes=BOTH | PRUNE | CLEANUP,
     )
     project: str | None = _setting(
         None,
         "Tells several dbt projects of one repository apart. Empty: the name in dbt_project.yml.",
-        modes=BOTH | PRUNE,
+        modes=BOTH | PRUNE | CLEANUP,
         type=ProjectKeyType(),
     )
     select: tuple[str, ...] = _setting(
@@ -184,7 +184,7 @@ class Settings:
         "",
         "Further flags for dbt, split as a shell would. Refused where they would override "
         "a setting.",
-        modes=BOTH,
+        modes=BOTH | CLEANUP,
     )
     if_no_state: IfNoState = _setting(
         IfNoState.REPARSE,
@@ -196,7 +196,7 @@ class Settings:
         None,
         "Schema of its own for every pull request, such as ci_pr_{number}; also {branch}, {sha} "
         "and {run_id}. Empty: that of the target.",
-        modes=DEFER,
+        modes=DEFER | CLEANUP,
         type=SchemaTemplateType(),
     )
     clone_incremental: CloneIncremental = _setting(
@@ -215,11 +215,17 @@ class Settings:
     comment: CommentWhen = _setting(
         CommentWhen.ALWAYS,
         "When to comment on the pull request: always, changes, failures, off.",
-        modes=DEFER | COMMENT,
+        modes=DEFER | COMMENT | CLEANUP,
         type=click.Choice([choice.value for choice in CommentWhen]),
     )
+    dry_run: bool = _setting(
+        False,
+        "Cleanup: only say what would be dropped.",
+        modes=CLEANUP,
+        type=bool,
+    )
     github_token: str = _setting(
-        "", "Token for comments and artifacts.", modes=BOTH | COMMENT, secret=True
+        "", "Token for comments and artifacts.", modes=BOTH | COMMENT | CLEANUP, secret=True
     )
     retention_days: int = _setting(
         90,
@@ -230,20 +236,20 @@ class Settings:
     altimate_token: str = _setting(
         "",
         "API key of the Altimate registry. Empty: ALTIMATE_API_KEY, or ~/.altimate/altimate.json.",
-        modes=BOTH,
+        modes=BOTH | CLEANUP,
         secret=True,
         aliases=("--token",),
     )
     altimate_instance: str | None = _setting(
         None,
         "Instance name in the Altimate registry. Empty: ALTIMATE_INSTANCE_NAME, or that file.",
-        modes=BOTH,
+        modes=BOTH | CLEANUP,
         aliases=("--instance-name",),
     )
     altimate_integration: str | None = _setting(
         None,
         "Integration in the Altimate registry: id or name.",
-        modes=BOTH,
+        modes=BOTH | CLEANUP,
         aliases=(
             *("--dbt_core_integration_id", "--dbt_integration_id"),
             *("--dbt_core_integration_name", "--dbt_integration_name"),
@@ -252,18 +258,15 @@ class Settings:
     altimate_environment: str = _setting(
         "PROD",
         "Environment in the Altimate registry.",
-        modes=BOTH,
+        modes=BOTH | CLEANUP,
         aliases=("--dbt_core_integration_environment",),
     )
     altimate_url: str = _setting(
-        DEFAULT_URL, "Address of the Altimate registry.", modes=BOTH, aliases=("--backend-url",)
+        DEFAULT_URL,
+        "Address of the Altimate registry.",
+        modes=BOTH | CLEANUP,
+        aliases=("--backend-url",),
     )
-
-    def refuse_unavailable(self) -> None:
-        """Raise NotAvailableYet for a setting that is set and that this version does not have."""
-        for field in dataclasses.fields(self):
-            if not field.metadata["available"] and getattr(self, field.name) != field.default:
-                raise NotAvailableYet(f"The setting {option_name(field)}", "Remove it for now.")
 
 
 class _Option(click.Option):

@@ -7,24 +7,29 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ci_defer.account import FILE as ACCOUNT_FILE
 from ci_defer.account import Account, find_account
 from ci_defer.bundle import ParsedWith
-from ci_defer.dbt import arguments
+from ci_defer.cleanup import footprint_of_checkout
+from ci_defer.dbt import Operation, arguments
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
+from ci_defer.dbt.warehouse import Warehouse
 from ci_defer.event import Event, read_event
+from ci_defer.footprint import Footprint
 from ci_defer.git import Git
+from ci_defer.manifest import Manifest
+from ci_defer.newest import newest_manifest
 from ci_defer.profiles import find_profiles, own_schema
-from ci_defer.project import Project, read_project
+from ci_defer.project import Project, connection_of, read_project
 from ci_defer.reparse import EngineFor
 from ci_defer.rest import GitHubRest
 from ci_defer.runner import Runner
 from ci_defer.settings import PREFIX, Settings
-from ci_defer.stores import Surroundings
+from ci_defer.stores import ARTIFACT, Footprints, Surroundings, open_footprints, open_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +109,83 @@ def engines_in_schema(
     )
     with made as folder:
         yield engines(session, settings, project, profiles_dir=folder)
+
+
+def warehouses(
+    session: Session, settings: Settings, project: Project
+) -> Callable[[str], Warehouse]:
+    """Reaches the warehouse of a target, with the profile of `project`."""
+    words = arguments.split(settings.dbt_args)
+    profiles_dir = settings.profiles_dir.absolute() if settings.profiles_dir else None
+
+    def warehouse_for(target: str) -> Warehouse:
+        def run(folder: Path, macro: str) -> Operation:
+            engine = CommandEngine(
+                DbtSettings(
+                    project_dir=folder,
+                    target_path=folder / "target",
+                    working_directory=project.directory,
+                    profiles_dir=profiles_dir,
+                    target=target or settings.target,
+                    arguments=words,
+                ),
+                environ=session.child_environ,
+                console=session.runner,
+                interrupts=session.interrupts,
+            )
+            return engine.run_operation(macro)
+
+        return Warehouse(connection_of(project), run)
+
+    return warehouse_for
+
+
+def footprints_of(
+    session: Session, settings: Settings, key: str, around: Surroundings
+) -> Footprints:
+    """Where the footprints of the pull requests of this project are kept."""
+    return open_footprints(settings.state, key, around, session.runner.set_outputs)
+
+
+def checkout_footprint(
+    session: Session,
+    settings: Settings,
+    project: Project,
+    event: Event,
+    git: Git,
+    pull_request: int,
+) -> Callable[[], Footprint] | None:
+    """Says what the checked-out pull request could have built; None without the setting."""
+    template = settings.pr_schema
+    if template is None:
+        return None
+    event = dataclasses.replace(event, pull_request=pull_request)
+
+    def parsed() -> Footprint:
+        schema = template.render(event, commit=git.commit("HEAD") or "", branch=git.branch())
+        with engines_in_schema(session, settings, project, schema) as engine_for:
+            return footprint_of_checkout(
+                project,
+                engine_for(project, settings.target),
+                schema,
+                key=settings.project or project.name,
+                event=event,
+                target=settings.target or "",
+                log=session.runner,
+            )
+
+    return parsed
+
+
+def newest_production(
+    session: Session, settings: Settings, project: Project, around: Surroundings
+) -> Manifest | None:
+    """Production's newest manifest, as far as it can be read from here."""
+    if settings.state == ARTIFACT and around.rest is None:
+        return None
+    key = settings.project or project.name
+    source = open_source(settings.state, key, around)
+    return newest_manifest(source, project_name=project.name, log=session.runner)
 
 
 def as_parsed(settings: Settings, target: str | None) -> ParsedWith:

@@ -55,20 +55,28 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shop(
-    dbt_version: str, shared_folder: Path, tmp_path: Path, quick_dbt: Callable[[str], Path]
-) -> Shop:
-    """A shop for each supported version of dbt."""
-    made = production(shared_folder, dbt_version)
-    return Shop(made, quick_dbt(dbt_version)).copy(tmp_path / "shop")
+def shop_of(
+    shared_folder: Path, tmp_path: Path, quick_dbt: Callable[[str], Path]
+) -> Callable[[str], Shop]:
+    """A shop with the version of dbt that is asked for."""
+
+    def shop_of(version: str) -> Shop:
+        made = production(shared_folder, version)
+        return Shop(made, quick_dbt(version)).copy(tmp_path / "shop")
+
+    return shop_of
 
 
 @pytest.fixture
-def one_shop(shared_folder: Path, tmp_path: Path, quick_dbt: Callable[[str], Path]) -> Shop:
+def shop(dbt_version: str, shop_of: Callable[[str], Shop]) -> Shop:
+    """A shop for each supported version of dbt."""
+    return shop_of(dbt_version)
+
+
+@pytest.fixture
+def one_shop(shop_of: Callable[[str], Shop]) -> Shop:
     """A shop with one version of dbt."""
-    return Shop(production(shared_folder, ONE_VERSION), quick_dbt(ONE_VERSION)).copy(
-        tmp_path / "shop"
-    )
+    return shop_of(ONE_VERSION)
 
 
 @pytest.fixture

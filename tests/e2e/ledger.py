@@ -19,7 +19,7 @@ from tests.environments import clean_environ
 from tests.samples import Repository, quick_ci_defer
 
 LOG = "models/marts/payments_log.sql"
-SECRET = "hunter2-hunter2"  # noqa: S105 - looked for in everything that is left
+SECRET = "hunter2-hunter2"
 PROJECT = """\
 name: ledger
 version: "1.0"

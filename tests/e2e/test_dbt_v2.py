@@ -50,11 +50,15 @@ def make_production(shop: Shop) -> None:
     shutil.rmtree(shop.target)
 
 
+def v2_shop(shared: Path) -> Shop:
+    """The shop as production left it with dbt v2. To be copied."""
+    v2 = dbt_bin(DBT_V2)
+    return Shop(made_once(shared / "shop-v2", lambda folder: make_production(Shop(folder, v2))), v2)
+
+
 @pytest.fixture
 def shop(shared_folder: Path, tmp_path: Path) -> Shop:
-    v2 = dbt_bin(DBT_V2)
-    made = made_once(shared_folder / "shop-v2", lambda folder: make_production(Shop(folder, v2)))
-    return Shop(made, v2).copy(tmp_path / "shop")
+    return v2_shop(shared_folder).copy(tmp_path / "shop")
 
 
 def change_orders(shop: Shop) -> None:

@@ -69,6 +69,14 @@ class Plan:
     unique_ids: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Operation:
+    """One `dbt run-operation` that has ended, and every line that it printed."""
+
+    invocation: Invocation
+    output: tuple[str, ...]
+
+
 class Engine(Protocol):
     """What ci-defer needs of dbt. Every method raises DbtNotFound when there is none to run."""
 
@@ -86,6 +94,10 @@ class Engine(Protocol):
 
     def clone(self, selection: Selection) -> Invocation:
         """Clone the selected nodes from the state's relations. Writes run_results.json."""
+        ...
+
+    def run_operation(self, macro: str) -> Operation:
+        """Run a macro of the project; what it prints is kept, and shown only when it fails."""
         ...
 
     def build(self, selection: Selection) -> Invocation:

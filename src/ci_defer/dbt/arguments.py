@@ -111,6 +111,11 @@ def has_full_refresh(words: Sequence[str]) -> bool:
     return found
 
 
+def for_operation(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The flags that `dbt run-operation` understands, and that let it print."""
+    return _without(for_parse(words), {"--no-print": False})
+
+
 def _value_of(words: Sequence[str], flag: str) -> str:
     """The value of the last `flag`; empty when there is none."""
     found = ""

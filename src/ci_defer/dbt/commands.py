@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_defer.characters import strip_ansi
-from ci_defer.dbt import Invocation, Plan, Selection, arguments, process
+from ci_defer.dbt import Invocation, Operation, Plan, Selection, arguments, process
 from ci_defer.dbt.output import listed_ids
 from ci_defer.errors import Cancelled, DbtNotFound
 from ci_defer.log import Console
@@ -87,6 +87,12 @@ class CommandEngine:
     def build(self, selection: Selection) -> Invocation:
         own = self._settings.arguments
         return self._run("build", *_selecting(selection), *own, "--write-json").invocation
+
+    def run_operation(self, macro: str) -> Operation:
+        """Run a macro of the project; what it prints is for us, and shown only when it fails."""
+        own = arguments.for_operation(self._settings.arguments)
+        ran = self._run("run-operation", macro, *own, "--log-format", "text", keep_output=True)
+        return Operation(ran.invocation, ran.output)
 
     def _run(self, command: str, *flags: str, keep_output: bool = False) -> _Ran:
         if self._interrupts.received:

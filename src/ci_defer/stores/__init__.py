@@ -15,11 +15,13 @@ from typing import Protocol, runtime_checkable
 from ci_defer.account import Account
 from ci_defer.bundle import Bundle
 from ci_defer.errors import ConfigurationError
+from ci_defer.footprint import Footprint
 from ci_defer.log import TransferLog
 from ci_defer.stores.altimate import Registry, service
 from ci_defer.stores.artifact import ArtifactStore, Rest
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
+from ci_defer.stores.footprints import ArtifactFootprints, NoFootprints, ObjectFootprints
 from ci_defer.stores.objects import Objects
 from ci_defer.stores.plain import PlainObject, find_plain_state
 from ci_defer.web import Web
@@ -43,6 +45,10 @@ class Store(Protocol):
         `sought` comes early when the store can tell quickly that it has it. Raises CiDeferError
         when the store cannot be read.
         """
+        ...
+
+    def newest(self) -> Iterator[str]:
+        """The commits that have a bundle, the newest first. Raises CiDeferError as `commits`."""
         ...
 
     def absence(self, commit: str) -> str:
@@ -100,6 +106,22 @@ class Destination(Protocol):
 
     def put(self, bundle: Bundle) -> str:
         """Save a bundle, and say where. Raises CiDeferError."""
+        ...
+
+
+class Footprints(Protocol):
+    """What the runs of pull requests have built, of one dbt project. All raise CiDeferError."""
+
+    def save(self, footprint: Footprint) -> None:
+        """Keep what a run is about to build, replacing what the same run has saved before."""
+        ...
+
+    def of(self, pull_request: int, /) -> list[Footprint]:
+        """All that is kept of a pull request; what is damaged is passed over with a warning."""
+        ...
+
+    def forget(self, pull_request: int, /) -> None:
+        """Remove what is kept of a pull request, where that does not go by itself."""
         ...
 
 
@@ -166,6 +188,26 @@ def open_store(uri: str, project: str, around: Surroundings) -> Store | Registry
         is_ancestor=around.is_ancestor,
         log=around.log,
     )
+
+
+def open_footprints(
+    uri: str,
+    project: str,
+    around: Surroundings,
+    announce: Callable[[Mapping[str, str]], None],
+) -> Footprints:
+    """Where the footprints of pull requests are kept, with the setting `state` at `uri`.
+
+    `announce` sets outputs of this step, for the one that uploads artifacts. Raises
+    ConfigurationError.
+    """
+    if around.outbox and not around.is_on_enterprise_server:
+        return ArtifactFootprints(
+            project, outbox=around.outbox, rest=around.rest, announce=announce, log=around.log
+        )
+    if uri in (ARTIFACT, ALTIMATE) or _is_plain_object(uri) or find_plain_state(uri):
+        return NoFootprints(around.log)
+    return ObjectFootprints(open_objects(uri, around.environ), project, around.log)
 
 
 def open_objects(uri: str, environ: Mapping[str, str]) -> Objects:

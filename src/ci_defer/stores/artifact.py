@@ -94,6 +94,9 @@ class ArtifactStore:
                 self._by_commit.setdefault(commit, []).append(artifact)
                 yield commit
 
+    def newest(self) -> Iterator[str]:
+        return self.commits()
+
     def absence(self, commit: str) -> str:
         """An artifact that does not count, or a run that may still upload one."""
         if reason := self._refused.get(commit):

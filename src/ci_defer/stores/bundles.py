@@ -119,6 +119,15 @@ class BundleStore:
                     self._folders[commit] = f"{folder}/{commit}"
                     yield commit
 
+    def newest(self) -> Iterator[str]:
+        """First the one that `latest.json` names: commits may be published out of their order."""
+        self._folders.clear()
+        listed = [*self.commits()]
+        folders = {self._folders[commit]: commit for commit in listed}
+        stored = [one for one in self.stored() if one.saved_at and one.folder in folders]
+        stored.sort(key=lambda one: (one.is_latest, one.modified), reverse=True)
+        yield from (one.commit for one in stored)
+
     def absence(self, commit: str) -> str:
         if any(self._has_entries(f"{folder}/{commit}") for folder in self._targets()):
             return f"It has no {STATE}: it is being written, or its writer died."

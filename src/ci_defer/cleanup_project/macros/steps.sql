@@ -1,0 +1,113 @@
+{#- Say for each schema whether it exists, and what is in it. -#}
+{%- macro ci_defer_look() -%}
+  {%- set token, schemas = fromjson(var('ci_defer_cleanup')) -%}
+  {%- for database, schema in schemas -%}
+    {%- set exists = ci_defer_schema_exists(database, schema) -%}
+    {%- if exists -%}
+      {%- for found_schema, identifier in ci_defer_relations(database, schema) -%}
+        {%- do ci_defer_say(token, ['relation', database, schema, found_schema, identifier]) -%}
+      {%- endfor -%}
+    {%- endif -%}
+    {%- do ci_defer_say(token, ['schema', database, schema, exists]) -%}
+  {%- endfor -%}
+  {%- do ci_defer_say(token, ['end']) -%}
+{%- endmacro -%}
+
+{#- Drop relations, and the schema after them where it is told and holds nothing unexpected.
+
+    A macro cannot catch an error of the database: before each step it says which one comes. -#}
+{%- macro ci_defer_drop() -%}
+  {%- set token, schemas = fromjson(var('ci_defer_cleanup')) -%}
+  {%- for database, schema, found_schema, identifiers, is_whole, expected, quoted in schemas -%}
+    {%- for identifier in identifiers -%}
+      {%- do ci_defer_say(token, ['dropping', database, schema, identifier]) -%}
+      {%- set relation = adapter.get_relation(database, found_schema, identifier) -%}
+      {%- if relation -%}
+        {%- do ci_defer_begin() -%}
+        {%- do adapter.drop_relation(relation) -%}
+        {%- do adapter.commit() -%}
+        {%- do ci_defer_say(token, ['dropped', database, schema, identifier]) -%}
+      {%- else -%}
+        {%- do ci_defer_say(token, ['gone', database, schema, identifier]) -%}
+      {%- endif -%}
+    {%- endfor -%}
+    {%- if is_whole -%}
+      {%- do ci_defer_say(token, ['dropping', database, schema, none]) -%}
+      {#- Dropping a schema takes what is in it along: look again. -#}
+      {%- set others = [] -%}
+      {%- for other_schema, identifier in ci_defer_relations(database, schema) -%}
+        {%- if other_schema == found_schema and identifier not in expected -%}
+          {%- do others.append(identifier) -%}
+          {%- do ci_defer_say(token, ['left', database, schema, identifier]) -%}
+        {%- endif -%}
+      {%- endfor -%}
+      {%- if not others -%}
+        {%- do adapter.drop_schema(ci_defer_place(database, schema, quoted)) -%}
+        {%- set exists = ci_defer_schema_exists(database, schema) -%}
+        {%- do ci_defer_say(token, ['kept' if exists else 'dropped', database, schema, none]) -%}
+      {%- endif -%}
+    {%- endif -%}
+  {%- endfor -%}
+  {%- do ci_defer_say(token, ['end']) -%}
+{%- endmacro -%}
+
+{#- Copy tables: each one that is not there yet, with a schema for it.
+
+    Plain SQL, as dbt has no other way to copy a table. -#}
+{%- macro ci_defer_copy() -%}
+  {%- set token, copies = fromjson(var('ci_defer_cleanup')) -%}
+  {%- for source, target in copies -%}
+    {%- set here = adapter.get_relation(target[0], target[1], target[2]) -%}
+    {%- if not here -%}
+      {%- set there = ci_defer_table(source) -%}
+      {%- set here = ci_defer_table(target) -%}
+      {%- do adapter.create_schema(here.without_identifier()) -%}
+      {%- call statement('ci_defer_copy', auto_begin=True) -%}
+        create table {{ here }} as select * from {{ there }}
+      {%- endcall -%}
+      {%- do adapter.commit() -%}
+    {%- endif -%}
+    {%- do ci_defer_say(token, ['copied', target[0], target[1], target[2]]) -%}
+  {%- endfor -%}
+  {%- do ci_defer_say(token, ['end']) -%}
+{%- endmacro -%}
+
+{%- macro ci_defer_table(names) -%}
+  {%- do return(api.Relation.create(
+    database=names[0], schema=names[1], identifier=names[2], type='table'
+  )) -%}
+{%- endmacro -%}
+
+{#- One line on standard output; the token tells it from what dbt and the database say. -#}
+{%- macro ci_defer_say(token, step) -%}
+  {%- do print(token ~ tojson(step)) -%}
+{%- endmacro -%}
+
+{#- A schema as an adapter takes it. `quoted` is the `quoting` of the user's project, if any. -#}
+{%- macro ci_defer_place(database, schema, quoted) -%}
+  {%- set place = api.Relation.create(database=database, schema=schema) -%}
+  {%- if quoted is not none -%}
+    {%- set place = place.quote(database=quoted[0], schema=quoted[1]) -%}
+  {%- endif -%}
+  {%- do return(place.without_identifier()) -%}
+{%- endmacro -%}
+
+{#- Warehouses that do not quote names fold their case, each in its own way. -#}
+{%- macro ci_defer_schema_exists(database, schema) -%}
+  {%- for spelling in [schema, schema | lower, schema | upper] -%}
+    {%- if adapter.check_schema_exists(database, spelling) -%}
+      {%- do return(true) -%}
+    {%- endif -%}
+  {%- endfor -%}
+  {%- do return(false) -%}
+{%- endmacro -%}
+
+{#- An open transaction, as `adapter.commit` wants it: dbt itself drops a relation outside of one,
+    and what is not committed is lost when a later step fails. -#}
+{%- macro ci_defer_begin() -%}
+  {%- do return(adapter.dispatch('ci_defer_begin', 'ci_defer_cleanup')()) -%}
+{%- endmacro -%}
+
+{%- macro default__ci_defer_begin() -%}
+  {%- call statement('ci_defer_begin', auto_begin=True) -%}select 1 as id{%- endcall -%}
+{%- endmacro -%}

@@ -1,0 +1,179 @@
+"""Looking into a warehouse and dropping in it, through the adapter of the user's own dbt.
+
+Owns the small dbt project `cleanup_project`: how it is told what to do, in names that may hold
+anything, and how its answers are read. What is to be dropped is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from ci_defer.clearance import Found, Item, Order
+from ci_defer.dbt import Invocation, Operation
+from ci_defer.dbt.output import error_message
+from ci_defer.errors import Cancelled, DbtError
+from ci_defer.footprint import Relation, Schema
+from ci_defer.project import PROJECT_FILE
+
+TEMPLATE = Path(__file__).parent.parent / "cleanup_project"
+VARIABLE = "ci_defer_cleanup"
+HINT = "Check the connection in profiles.yml and the secrets of this job."
+
+# Runs an operation of the dbt project in a folder, in the place of the user's.
+RunOperation = Callable[[Path, str], Operation]
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """What became of orders. `failed` ended the operation, for the reason `why`."""
+
+    done: frozenset[Item]
+    gone: frozenset[Item]
+    left: tuple[Item, ...]
+    kept: frozenset[Item]
+    failed: Item | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Copied:
+    """The tables that are there now, and `why` the rest is not."""
+
+    done: frozenset[Relation]
+    why: str = ""
+
+
+class Warehouse:
+    """A warehouse, reached with the profile of the user's project.
+
+    `connection` is what its dbt_project.yml says of that (`project.connection_of`).
+    """
+
+    def __init__(self, connection: Mapping[str, Any], run: RunOperation) -> None:
+        self._connection = connection
+        self._run = run
+
+    def look(self, places: Sequence[Schema]) -> dict[Schema, Found]:
+        """What is in these schemas. Raises CiDeferError when dbt cannot say it."""
+        ran, steps = self._operate("ci_defer_look", [_pair(place) for place in places])
+        ran.check("look into the warehouse", HINT)
+        _check_end(steps)
+        relations: dict[Schema, list[tuple[str, str]]] = {place: [] for place in places}
+        exists = dict.fromkeys(places, False)
+        for kind, place, rest in _of_places(steps):
+            if kind == "relation":
+                relations[place].append((str(rest[0]), str(rest[1])))
+            else:
+                exists[place] = bool(rest[0])
+        return {place: Found(exists[place], tuple(relations[place])) for place in places}
+
+    def drop(self, orders: Sequence[Order]) -> Dropped:
+        """Drop until an error of the database ends it.
+
+        Raises CiDeferError when dbt did not get as far as the first step.
+        """
+        ran, steps = self._operate("ci_defer_drop", [self._order(order) for order in orders])
+        if ran.interrupted:
+            raise Cancelled("Cancelled while dbt was dropping.", "Run the clean-up again.")
+        by_kind: dict[str, list[Item]] = {}
+        for kind, place, rest in _of_places(steps):
+            by_kind.setdefault(kind, []).append((place, rest[0]))
+        done, gone, kept = (
+            frozenset(by_kind.get(kind, ())) for kind in ("dropped", "gone", "kept")
+        )
+        left = tuple(by_kind.get("left", ()))
+        if ran.exit_code == 0:
+            _check_end(steps)
+            return Dropped(done, gone, left, kept)
+        begun = by_kind.get("dropping", [])
+        if not begun or begun[-1] in {*done, *gone, *kept, *((place, None) for place, _ in left)}:
+            raise DbtError(f"dbt cannot drop anything: {error_message(ran.tail)}", HINT)
+        return Dropped(done, gone, left, kept, begun[-1], error_message(ran.tail))
+
+    def copy(self, pairs: Sequence[tuple[Relation, Relation]]) -> Copied:
+        """Copy the first table of each pair to the second, unless that is there already.
+
+        An error of the database ends it. Raises CiDeferError when dbt could not begin.
+        """
+        tables = [[_names(source), _names(target)] for source, target in pairs]
+        ran, steps = self._operate("ci_defer_copy", tables)
+        if ran.interrupted:
+            raise Cancelled("Cancelled while dbt was copying from production.")
+        done = {(place, rest[0]) for kind, place, rest in _of_places(steps) if kind == "copied"}
+        if ran.exit_code == 0:
+            _check_end(steps)
+        return Copied(
+            frozenset(to for _, to in pairs if (to.place, to.identifier) in done),
+            error_message(ran.tail) if ran.exit_code else "",
+        )
+
+    def _order(self, order: Order) -> list[Any]:
+        quoting = self._connection.get("quoting", {})
+        quoted = [quoting.get("database"), quoting.get("schema")]
+        return [
+            *_pair(order.place),
+            order.spelled,
+            order.identifiers,
+            order.is_whole,
+            order.expected,
+            quoted if any(value is not None for value in quoted) else None,
+        ]
+
+    def _operate(self, macro: str, what: list[Any]) -> tuple[Invocation, list[Any]]:
+        # Nothing that is in the warehouse can look like a line of ours.
+        token = f"ci-defer {secrets.token_hex(16)} "
+        with TemporaryDirectory(prefix="ci-defer-") as directory:
+            project = Path(directory) / "cleanup"
+            shutil.copytree(TEMPLATE, project)
+            document = yaml.safe_load((project / PROJECT_FILE).read_text(encoding="utf-8"))
+            document |= self._connection
+            document["vars"] = {VARIABLE: without_braces([token, what])}
+            # JSON is YAML, with one way to write a string.
+            (project / PROJECT_FILE).write_text(json.dumps(document), encoding="utf-8")
+            operation = self._run(project, macro)
+        return operation.invocation, list(_steps(operation.output, token))
+
+
+def without_braces(value: Any) -> str:
+    """JSON in which there is no brace: dbt would take two of them in dbt_project.yml for Jinja."""
+    text = json.dumps(value)
+    return text.replace("{", "\\u007b").replace("}", "\\u007d")
+
+
+def _names(relation: Relation) -> list[str | None]:
+    return [*_pair(relation.place), relation.identifier]
+
+
+def _pair(place: Schema) -> list[str | None]:
+    # Where a warehouse has no databases, dbt knows them as none.
+    return [place.database or None, place.schema]
+
+
+def _steps(lines: Iterable[str], token: str) -> Iterator[list[Any]]:
+    for line in lines:
+        _, found, step = line.partition(token)
+        if found:
+            yield json.loads(step)
+
+
+def _of_places(steps: Iterable[list[Any]]) -> Iterator[tuple[str, Schema, list[Any]]]:
+    for kind, *rest in steps:
+        if rest:
+            yield kind, Schema(database=rest[0] or "", schema=rest[1]), rest[2:]
+
+
+def _check_end(steps: list[list[Any]]) -> None:
+    if steps[-1:] != [["end"]]:
+        raise DbtError(
+            "dbt ended without an error and without an answer.",
+            "Remove --no-print from dbt-args, and DBT_PRINT from the environment.",
+        )

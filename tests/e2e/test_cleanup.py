@@ -1,0 +1,190 @@
+"""Cleaning up after a pull request: real dbt on DuckDB, and what is left in the warehouse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from ci_defer.footprint import Footprint, Relation, Schema
+from ci_defer.stores.directory import Directory
+from ci_defer.stores.footprints import ObjectFootprints
+from tests.e2e.shop import Ran, Shop
+from tests.e2e.test_dbt_v2 import v2_shop
+from tests.environments import DBT_V2, DBT_VERSIONS
+from tests.samples import Log
+
+pytestmark = pytest.mark.dbt
+
+DATABASE = "warehouse"
+# What nobody escapes: not SQL, not Jinja, not YAML, not a workflow command.
+HOSTILE = (
+    *("; drop table x", "it's", "{{ 1 / 0 }}", "{% raw %}", "a--b", "Ünï", "UPPER", "back slash"),
+    *("::error::x", "new\nline", "${HOME}", "#x", "a, analytics.orders"),
+)
+QUOTED = 'or"ders"; drop schema analytics cascade; --'
+
+
+def recorded(
+    relations: Iterable[tuple[str, str]], run: str = "1", production: tuple[str, ...] = ()
+) -> Footprint:
+    made = [
+        Relation(unique_id=f"model.shop.{name}", database=DATABASE, schema=schema, identifier=name)
+        for schema, name in relations
+    ]
+    schemas = dict.fromkeys(item.place for item in made)
+    return Footprint(
+        project="shop",
+        pull_request=7,
+        run_id=run,
+        run_attempt="1",
+        pr_schema="ci_pr_7",
+        target="ci",
+        adapter="duckdb",
+        created_at="2026-01-01T00:00:00+00:00",
+        relations=made,
+        schemas=list(schemas),
+        production_schemas=[Schema(database=DATABASE, schema=name) for name in production],
+    )
+
+
+def kept(shop: Shop) -> ObjectFootprints:
+    return ObjectFootprints(Directory(shop.store), "shop", Log())
+
+
+def build(shop: Shop, relations: Iterable[tuple[str, str]]) -> None:
+    """Tables, and a view for each name that starts with v_."""
+    statements = []
+    for schema, name in relations:
+        quoted = name.replace('"', '""')
+        kind = "view" if name.startswith("v_") else "table"
+        statements.append(f'create schema if not exists "{schema}"')
+        statements.append(f'create {kind} "{schema}"."{quoted}" as select 1 as one')
+    shop.sql(*statements, "select 1")
+
+
+def relations(shop: Shop) -> set[tuple[str, str]]:
+    rows = shop.sql(
+        "select table_schema, table_name from information_schema.tables "
+        f"where table_catalog = '{DATABASE}' and table_schema not in ('analytics', 'erp')"
+    )
+    return {(str(schema), str(name)) for schema, name in rows}
+
+
+def schemas(shop: Shop) -> set[str]:
+    rows = shop.sql(
+        f"select schema_name from duckdb_schemas() where database_name = '{DATABASE}' "
+        "and not internal and schema_name not in ('analytics', 'erp')"
+    )
+    return {str(row[0]) for row in rows}
+
+
+def production(shop: Shop) -> list[tuple[object, ...]]:
+    return shop.sql(
+        "select table_name from information_schema.tables where table_schema = 'analytics' "
+        "order by 1"
+    )
+
+
+def cleanup(shop: Shop, *arguments: str) -> Ran:
+    place = ("--state", str(shop.store), "--pull-request", "7")
+    return shop.ci_defer("cleanup", *place, *arguments)
+
+
+@pytest.fixture(params=[*DBT_VERSIONS, DBT_V2])
+def any_shop(
+    request: pytest.FixtureRequest,
+    shared_folder: Path,
+    tmp_path: Path,
+    shop_of: Callable[[str], Shop],
+) -> Shop:
+    if request.param == DBT_V2:
+        return v2_shop(shared_folder).copy(tmp_path / "shop")
+    return shop_of(request.param)
+
+
+OWN = [("ci_pr_7", "orders"), ("ci_pr_7", "v_sales"), ("ci_pr_7_marts", "totals")]
+LEFTOVERS = [("ci_pr_7", "orders__dbt_tmp"), ("ci_pr_7_marts", "totals__dbt_backup")]
+EARLY = [("ci_pr_7", "gone_since"), ("shared", "of_7")]
+OTHERS = [("ci_pr_71", "orders"), ("shared", "orders")]
+
+
+def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop) -> None:
+    shop = any_shop
+    hostile = [("ci_pr_7", name) for name in (*HOSTILE, QUOTED)]
+    build(shop, [*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile])
+    before = production(shop)
+    kept(shop).save(recorded([*OWN, *EARLY, ("ci_pr_7", "never_built")], "1"))
+    # Production's own, which the pull request should never have built.
+    kept(shop).save(recorded([*OWN, *hostile, ("ANALYTICS", "orders")], "2"))
+
+    looked = cleanup(shop, "--dry-run")
+    assert looked.exit_code == 0, looked.output
+    both = "schemas warehouse.ci_pr_7, warehouse.ci_pr_7_marts and 21 relations"
+    assert f"Would drop {both} of pull request #7." in looked.stdout
+    everything = {*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile}
+    assert relations(shop) == everything
+
+    ran = cleanup(shop)
+    assert ran.exit_code == 0, ran.output
+    assert relations(shop) == {*OTHERS}
+    assert schemas(shop) == {"ci_pr_71", "shared"}
+    assert production(shop) == before
+    said = ran.ours
+    assert f"Dropped {both} of pull request #7." in said
+    assert "Gone already:\n  warehouse.ci_pr_7.never_built\n" in said
+    assert "Not dropped, as it is in a schema of production:\n  warehouse.ANALYTICS.orders" in said
+    assert kept(shop).of(7) == []
+
+    again = cleanup(shop)
+    assert (again.exit_code, again.errors) == (0, []), again.output
+    assert "Nothing to clean up" in again.stdout
+
+
+def test_cleanup__of_what_is_gone_already_says_so_and_forgets_it(any_shop: Shop) -> None:
+    shop = any_shop
+    kept(shop).save(recorded(OWN))
+    ran = cleanup(shop)
+    assert ran.exit_code == 0, ran.output
+    assert "all that this pull request has built is gone already" in ran.stdout
+    assert kept(shop).of(7) == []
+
+
+def test_cleanup__lists_what_cannot_be_dropped_and_goes_on(any_shop: Shop) -> None:
+    shop = any_shop
+    build(shop, [*OWN, ("shared", "parent"), ("shared", "other")])
+    # DuckDB drops no table that another one refers to.
+    shop.sql(
+        "create table shared.a_parent (id integer primary key)",
+        "create table shared.child (id integer references shared.a_parent (id))",
+        "select 1",
+    )
+    mine = [*OWN, ("shared", "a_parent"), ("shared", "other")]
+    kept(shop).save(recorded(mine))
+    ran = cleanup(shop)
+    assert ran.exit_code == 3, ran.output
+    (error,) = ran.errors
+    assert "Could not be dropped: warehouse.shared.a_parent. " in error
+    assert "Run the job again, or drop it by hand." in error
+    assert relations(shop) == {("shared", name) for name in ("parent", "a_parent", "child")}
+    assert schemas(shop) == {"shared"}
+    assert len(kept(shop).of(7)) == 1
+
+    shop.sql("drop table shared.child", "select 1")
+    again = cleanup(shop)
+    assert again.exit_code == 0, again.output
+    assert relations(shop) == {("shared", "parent")}
+    assert kept(shop).of(7) == []
+
+
+def test_cleanup__leaves_a_schema_with_something_that_nobody_recorded(any_shop: Shop) -> None:
+    shop = any_shop
+    build(shop, [*OWN, ("ci_pr_7", "by_hand")])
+    kept(shop).save(recorded(OWN))
+    ran = cleanup(shop)
+    assert ran.exit_code == 0, ran.output
+    assert relations(shop) == {("ci_pr_7", "by_hand")}
+    assert schemas(shop) == {"ci_pr_7"}
+    assert "no run of this pull request has built it:\n  warehouse.ci_pr_7.by_hand" in ran.stdout
+    assert len(kept(shop).of(7)) == 1
