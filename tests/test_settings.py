@@ -101,15 +101,6 @@ def test_values__that_are_wrong_are_refused(name: str, text: str, expected: str)
         parsed(**{variable_name(FIELDS[name]): text})
 
 
-    Settings(
-        state="altimate",
-        altimate_token="key",
-        altimate_instance="acme",
-        altimate_integration="shop",
-        altimate_environment="STAGING",
-        altimate_url="https://registry.example.com",
-
-
 @pytest.mark.parametrize(
     ("option", "name"),
     [

@@ -414,7 +414,9 @@ def _cleanup(session: Session, settings: Settings, event: Event, pull_request: i
     made = run_cleanup(
         pull_request,
         footprints=footprints_of(session, settings, key, around),
-        parse_checkout=checkout_footprint(session, settings, project, event, git, pull_request),
+        parse_checkout=checkout_footprint(
+            session, settings, project, git, event=event, pull_request=pull_request
+        ),
         production=lambda: newest_production(session, settings, project, around),
         warehouse_for=warehouses(session, settings, project),
         is_dry_run=settings.dry_run,

@@ -233,7 +233,7 @@ class _Run:
             return
         guard.keep_to_schema(self.planned, manifest, production, self.pr_schema)
         if self.event.queued_pull_request or self.event.pull_request:
-            # Also when it is nothing: a run that left no word would be looked into when it is closed.
+            # Also when it is nothing: without a word of any run the clean-up has to look itself.
             self.isolation.remember(
                 footprint_of(
                     self.planned,

@@ -151,8 +151,9 @@ def checkout_footprint(
     session: Session,
     settings: Settings,
     project: Project,
-    event: Event,
     git: Git,
+    *,
+    event: Event,
     pull_request: int,
 ) -> Callable[[], Footprint] | None:
     """Says what the checked-out pull request could have built; None without the setting."""

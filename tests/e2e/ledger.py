@@ -37,7 +37,9 @@ models:
 FILES = {
     ".gitignore": "target/\nlogs/\n*.duckdb\n*.duckdb.wal\n.user.yml\n",
     "seeds/raw_payments.csv": "id,account,amount\n1,ada,10\n2,bram,20\n3,ada,30\n",
-    "models/staging/stg_payments.sql": "select id, account, amount from {{ ref('raw_payments') }}\n",
+    "models/staging/stg_payments.sql": (
+        "select id, account, amount from {{ ref('raw_payments') }}\n"
+    ),
     "models/marts/balances.sql": (
         "select account, sum(amount) as balance from {{ ref('stg_payments') }} group by account\n"
     ),
@@ -64,7 +66,8 @@ class Warehouse(Protocol):
     `production` is production's schema; everything that production has carries that name.
     """
 
-    production: str
+    @property
+    def production(self) -> str: ...
 
     @property
     def dbt(self) -> Path:
