@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_STARTS_WITHIN = 60.0
+_STARTS_WITHIN = 120.0
 """Seconds; on a busy machine node, moto and Spark take their time."""
 _STOPS_WITHIN = 10.0
 

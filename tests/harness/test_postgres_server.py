@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import CACHE
 from tests.harness import postgres_server
 from tests.harness.postgres_server import PostgresServer
 from tests.harness.small_dbt import MODELS, SmallDbt
@@ -49,3 +50,15 @@ def test_server__wants_the_password_and_leaves_nothing_behind() -> None:
     assert not Path("/proc", process).exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", server.port), timeout=1).close()
+
+
+def test_server__starts_where_only_we_may_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As in a home of root: it is nobody then who runs it.
+    tmp_path.chmod(0o700)
+    (tmp_path / "dbt-postgres").symlink_to(CACHE / "dbt-postgres")
+    monkeypatch.setattr(postgres_server, "CACHE", tmp_path)
+    with postgres_server.running() as server:
+        assert server.psql.startswith(str(tmp_path))
+        assert server.sql("postgres", "select 1", "select 2") == [("2",)]
