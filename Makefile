@@ -6,7 +6,7 @@ CACHE := .cache
 UV := $(CACHE)/uv/bin/uv
 DEV := $(CACHE)/dev
 BIN := $(DEV)/bin
-DBTS := dbt-1.11 dbt-1.12
+DBTS := dbt-1.11 dbt-1.12 dbt-postgres dbt-spark
 TOOLS := $(DBTS) dbt-v2 datapilot
 WORKFLOWS := action.yml .github/workflows/*.yml
 

@@ -57,7 +57,7 @@ def forked(
     bin_folder, leash = folder / "bin", folder / "leash"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        held = _take(leash)
+        held = take(leash)
         if held is None:
             bin_folder.unlink(missing_ok=True)
             leash.unlink(missing_ok=True)
@@ -69,7 +69,7 @@ def forked(
         os.close(held)
 
 
-def _take(leash: Path) -> int | None:
+def take(leash: Path) -> int | None:
     """Hold a server that runs."""
     try:
         return os.open(leash, os.O_WRONLY | os.O_NONBLOCK)
@@ -115,7 +115,7 @@ def serve(listener: socket.socket, run: Callable[[], None], folder: Path) -> Non
     running: dict[int, tuple[int, socket.socket]] = {}
     while True:
         ready = select.select((0, listener.fileno(), *running), (), ())[0]
-        if 0 in ready and _is_let_go(folder):
+        if 0 in ready and is_let_go(folder):
             return
         for pipe in running.keys() & set(ready):
             child, connection = running.pop(pipe)
@@ -142,7 +142,7 @@ def serve(listener: socket.socket, run: Callable[[], None], folder: Path) -> Non
             running[pipe] = child, connection
 
 
-def _is_let_go(folder: Path) -> bool:
+def is_let_go(folder: Path) -> bool:
     """Whether nobody holds this server, and from now on nobody can."""
     try:
         with (folder / "lock").open("r+") as lock:

@@ -12,16 +12,11 @@ import base64
 import hashlib
 import hmac
 import json
-import os
-import re
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
@@ -31,6 +26,7 @@ import requests
 
 from tests.environments import ROOT
 from tests.harness.gcs_gateway import Emulator, GcsGateway
+from tests.harness.servers import free_port, running
 
 MOTO = Path(__file__).with_name("moto_server.py")
 GCS = Path(__file__).with_name("gcs_emulator.py")
@@ -43,15 +39,12 @@ AZURE_KEY = (
 )
 _AZURE_VERSION = "2021-12-02"
 
-_STARTS_WITHIN = 60.0
-"""Seconds; on a busy machine node and moto take their time."""
-_STOPS_WITHIN = 10.0
 _PATIENCE = 60.0
 """Seconds for a server to answer what the harness itself asks."""
 
 
 class ObjectServerError(Exception):
-    """A server did not start, or did not do what the harness asked."""
+    """A server did not do what the harness asked."""
 
 
 class ObjectServer(ABC):
@@ -278,7 +271,7 @@ def s3_server() -> Iterator[S3Server]:
     with ExitStack() as stack:
         folder = stack.enter_context(_folder())
         command = [sys.executable, str(MOTO), "-H", "127.0.0.1", "-p", "0"]
-        line = stack.enter_context(_running(command, folder, r"Running on (http://[\d.:]+)"))
+        line = stack.enter_context(running(command, folder, r"Running on (http://[\d.:]+)"))
         server = S3Server(line[1])
         stack.callback(server.close)
         yield server
@@ -303,7 +296,7 @@ def azure_server() -> Iterator[AzureServer]:
             "--disableTelemetry",
             "--silent",
         ]
-        line = stack.enter_context(_running(command, folder, r"listens on (http://[\d.:]+)"))
+        line = stack.enter_context(running(command, folder, r"listens on (http://[\d.:]+)"))
         server = AzureServer(f"{line[1]}/{AZURE_ACCOUNT}")
         stack.callback(server.close)
         yield server
@@ -314,10 +307,10 @@ def gcs_server() -> Iterator[GcsServer]:
     """A Google Cloud Storage for the length of the block."""
     with ExitStack() as stack:
         folder = stack.enter_context(_folder())
-        port = _free_port()  # The emulator does not tell which one it got.
+        port = free_port()  # The emulator does not tell which one it got.
         command = [sys.executable, str(GCS), "start", "--quiet", "--in-memory"]
         command += ["--host=127.0.0.1", f"--port={port}"]
-        stack.enter_context(_running(command, folder, port))
+        stack.enter_context(running(command, folder, port))
         emulator = Emulator(f"http://127.0.0.1:{port}")
         gateway = stack.enter_context(GcsGateway(emulator))
         server = GcsServer(gateway, emulator, folder)
@@ -329,66 +322,6 @@ def gcs_server() -> Iterator[GcsServer]:
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="objects-") as folder:
         yield Path(folder)
-
-
-@contextmanager
-def _running(command: Sequence[str], folder: Path, ready: str | int) -> Iterator[re.Match[str]]:
-    """Run a server in `folder`, from when it is ready.
-
-    It is once the port `ready` takes connections, or else once its output has that regular
-    expression in it, whose match it is then; for a port it is the match of nothing.
-    """
-    log = folder / "server.log"
-    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}
-    # A file: a pipe that nobody reads is full one day, and then the server stands still.
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command,
-            cwd=folder,
-            env=environ,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield _wait(process, log, ready)
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOPS_WITHIN)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait(process: subprocess.Popen[bytes], log: Path, ready: str | int) -> re.Match[str]:
-    deadline = time.monotonic() + _STARTS_WITHIN
-    while True:
-        ended = process.poll() is not None
-        said = log.read_text(encoding="utf-8", errors="replace")
-        if isinstance(ready, str):
-            match = re.search(ready, said)
-        else:
-            match = re.match("", said) if not ended and _listens(ready) else None
-        if match is not None:
-            return match
-        if ended or time.monotonic() > deadline:
-            raise ObjectServerError(f"{process.args!r} is not ready: {said[-2000:]}")
-        time.sleep(0.02)
-
-
-def _listens(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _account_sas() -> dict[str, str]:

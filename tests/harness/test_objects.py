@@ -56,6 +56,7 @@ from tests.harness.objects_proxy import (
     Meanwhile,
     Slow,
 )
+from tests.harness.servers import ServerNotReadyError
 
 if TYPE_CHECKING:
     from obstore.store import GCSCredential
@@ -789,5 +790,5 @@ def test_servers_that_do_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     with pytest.raises(ObjectServerError, match="run npm ci"), azure_server():
         pass
     monkeypatch.setattr("sys.executable", shutil.which("false"))
-    with pytest.raises(ObjectServerError, match="is not ready"), s3_server():
+    with pytest.raises(ServerNotReadyError, match="is not ready"), s3_server():
         pass
