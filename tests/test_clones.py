@@ -57,7 +57,7 @@ def cloned(ours: dict[str, Any], theirs: dict[str, Any] | None, **more: bool) ->
     """Whether a planned node is cloned from that of production."""
     here = manifest(ours, **SNOWFLAKE)
     there = manifest(*([theirs] if theirs else []))
-    made = clones(here, there, **more)
+    made = clones(here, there, with_snapshots=more.get("with_snapshots", False))
     assert made.notes == ()
     return [item.name for item in made.nodes] == [ours["name"]]
 

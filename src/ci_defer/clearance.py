@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ci_defer.footprint import Drops, Relation, Schema, plain
+from ci_defer.footprint import Drops, Relation, Schema
+from ci_defer.names import plain
 
 # dbt's own temporary tables and backups: orders__dbt_tmp, orders__dbt_backup.
 LEFTOVER = "__dbt_"

@@ -9,8 +9,10 @@ import pytest
 
 from tests.e2e.ledger import LOG, Ledger
 from tests.e2e.shop import node
-from tests.e2e.warehouses import DuckDb
+from tests.e2e.warehouses import DuckDb, Postgres, Spark
 from tests.environments import DBT_V2, DBT_VERSIONS, dbt_bin
+from tests.harness.postgres_server import PostgresServer
+from tests.harness.spark_server import SparkServer
 
 pytestmark = pytest.mark.dbt
 
@@ -64,3 +66,29 @@ def test_duckdb(version: str, tmp_path: Path, quick_dbt: Callable[[str], Path]) 
     dbt = dbt_bin(version) if version == DBT_V2 else quick_dbt(version)
     ledger = Ledger(tmp_path / "main", DuckDb(tmp_path / "ledger.duckdb", dbt))
     play(ledger, clone="copy", log=[*CLONED, *NEW])
+
+
+@pytest.mark.server
+def test_postgresql(tmp_path: Path, postgres: PostgresServer) -> None:
+    ledger = Ledger(tmp_path / "main", Postgres(postgres, postgres.database()))
+    play(ledger, clone="copy", log=[*CLONED, *NEW])
+    assert_nowhere(postgres.password, tmp_path)
+
+
+@pytest.mark.server
+def test_spark(tmp_path: Path, spark: SparkServer) -> None:
+    ledger = Ledger(tmp_path / "main", Spark(spark, spark.schema()))
+    play(ledger, clone="true", log=IN_FULL)
+    report = ledger.root.parent / "pull-request-7" / "repository" / "target" / "ci-defer"
+    text = (report / "report.json").read_text(encoding="utf-8")
+    assert "spark clones only tables of the file_format delta. So 1 incremental node" in text
+
+
+def assert_nowhere(secret: str, folder: Path) -> None:
+    """No file below the folder holds it."""
+    holders = [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and secret.encode() in path.read_bytes()
+    ]
+    assert holders == []

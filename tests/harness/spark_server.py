@@ -58,7 +58,9 @@ from pyhive import hive
 cursor = hive.connect("127.0.0.1", int(sys.argv[1])).cursor()
 for statement in sys.argv[2:]:
     cursor.execute(statement)
-print(json.dumps(cursor.fetchall() if cursor.description else [], default=str))
+# Of an insert there are no rows to fetch, though there is a description of them.
+is_asked = cursor.description and statement.split()[0].lower() in ("select", "show", "describe")
+print(json.dumps(cursor.fetchall() if is_asked else [], default=str))
 """
 
 
