@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +21,6 @@ from tests.environments import clean_environ
 from tests.samples import Repository, quick_ci_defer
 
 LOG = "models/marts/payments_log.sql"
-SECRET = "hunter2-hunter2"
 PROJECT = """\
 name: ledger
 version: "1.0"
@@ -53,6 +54,8 @@ where id > (select max(id) from {{ this }})
 """,
     "models/marts/report.sql": "select count(*) as payments from {{ ref('payments_log') }}\n",
 }
+
+DEFER = ("--target", "ci", "--pr-schema", "ci_pr_{number}")
 
 # Where a relation is, and what it is called.
 Key = tuple[str, str]
@@ -154,39 +157,55 @@ class Ledger:
         other.root.mkdir()
         self.repository.run("clone", "--quiet", str(self.project), str(other.project))
         (other.root / "store").symlink_to(self.store)
-        base = other.repository.run("rev-parse", "HEAD")
         other.repository.run("switch", "--quiet", "--create", f"change-{number}")
         text = (other.project / path).read_text(encoding="utf-8")
         assert text.count(old) == 1
         other.write(path, text.replace(old, new))
         other.repository.run("commit", "--quiet", "--all", "--message", f"Change {number}")
-        head = other.repository.run("rev-parse", "HEAD")
-        return other.on_event(number, "synchronize", base, head)
+        return other.on_event(number, "synchronize")
 
-    def on_event(self, number: int, action: str, base: str = "", head: str = "") -> Ledger:
+    def on_event(self, number: int, action: str, branch: str = "") -> Ledger:
         """The same checkout in a run that an event of a pull request has started."""
-        base = base or self.repository.run("rev-parse", "main")
-        head = head or self.repository.run("rev-parse", "HEAD")
         payload = {
             "action": action,
             "pull_request": {
                 "number": number,
-                "head": {"ref": f"change-{number}", "sha": head},
-                "base": {"ref": "main", "sha": base},
+                "head": {"ref": branch or f"change-{number}", "sha": self._commit("HEAD")},
+                "base": {"ref": "main", "sha": self._commit("origin/main")},
             },
         }
         file = self.root / f"{action}.json"
         file.write_text(json.dumps(payload), encoding="utf-8")
         more = {"GITHUB_EVENT_NAME": "pull_request", "GITHUB_EVENT_PATH": str(file)}
-        return Ledger(self.root, self.warehouse, {**self.more, **more})
+        return replace(self, more={**self.more, **more})
+
+    def _commit(self, name: str) -> str:
+        return self.repository.run("rev-parse", name)
 
     def with_environ(self, **more: str) -> Ledger:
-        return Ledger(self.root, self.warehouse, {**self.more, **more})
+        return replace(self, more={**self.more, **more})
 
     def defer(self, *arguments: str) -> Ran:
         """`ci-defer defer` as the README's workflow runs it."""
-        schema = ("--pr-schema", "ci_pr_{number}")
-        return self.ci_defer("defer", "--target", "ci", *schema, *arguments)
+        return self.ci_defer("defer", *DEFER, *arguments)
+
+    @contextmanager
+    def deferring(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """The same, while it runs: as a process of its own, whose signals are not ignored."""
+        command = [sys.executable, "-m", "ci_defer", "defer", "--state", str(self.store), *DEFER]
+        with subprocess.Popen(
+            [*command, *arguments],
+            cwd=self.project,
+            env=self.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def close(self, number: int, *arguments: str) -> Ran:
         """`ci-defer cleanup` when the pull request is closed."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,18 @@ class Postgres:
 
     def execute(self, *statements: str) -> None:
         self.server.sql(self.database, *statements)
+
+    @contextmanager
+    def holding(self, lock: int) -> Iterator[None]:
+        """Hold an advisory lock, which a query then waits for."""
+        with self.server.session(self.database) as send:
+            send(f"select pg_advisory_lock({lock})")
+            yield
+
+    def is_waited_for(self, lock: int) -> bool:
+        """Whether a query waits for the lock."""
+        query = f"select 1 from pg_locks where locktype = 'advisory' and objid = {lock}"
+        return bool(self.server.sql(self.database, f"{query} and not granted"))
 
     def _rows(self, statement: str) -> list[tuple[Any, ...]]:
         rows = self.server.sql(self.database, statement)

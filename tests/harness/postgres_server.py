@@ -14,10 +14,11 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from tests.environments import CACHE
 from tests.harness import servers
@@ -68,14 +69,34 @@ class PostgresServer:
             "threads": 2,
         }
 
+    @contextmanager
+    def session(self, database: str) -> Iterator[Callable[[str], None]]:
+        """A connection that stays open; the function sends a statement and waits for its end."""
+        with subprocess.Popen(
+            [*self._psql(database), "-q"],
+            env=self._environ(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            to, back = cast("IO[str]", process.stdin), cast("IO[str]", process.stdout)
+
+            def send(statement: str) -> None:
+                to.write(f"{statement};\n\\echo done\n")
+                to.flush()
+                while back.readline() != "done\n":
+                    assert process.poll() is None, statement
+
+            yield send
+            to.close()
+
     def sql(self, database: str, *statements: str) -> list[tuple[str, ...]]:
         """Run statements, and return the rows of the last one, as text."""
         rows: list[tuple[str, ...]] = []
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database]
         for statement in statements:
             done = subprocess.run(
-                [self.psql, "-X", "--csv", "--tuples-only", *where, "-c", statement],
-                env={"PATH": os.environ["PATH"], "PGPASSWORD": self.password},
+                [*self._psql(database), "--csv", "--tuples-only", "-c", statement],
+                env=self._environ(),
                 capture_output=True,
                 encoding="utf-8",
                 timeout=60,
@@ -84,6 +105,13 @@ class PostgresServer:
             assert done.returncode == 0, f"{statement}: {done.stderr}"
             rows = [tuple(row) for row in csv.reader(io.StringIO(done.stdout))]
         return rows
+
+    def _psql(self, database: str) -> list[str]:
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", USER, "-d", database]
+        return [self.psql, "-X", *where]
+
+    def _environ(self) -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "PGPASSWORD": self.password}
 
 
 @contextmanager
