@@ -181,7 +181,9 @@ def success() -> Report:
             generic_test("not_null", "rental_id", "stg_rentals"),
             generic_test("unique", "rental_id", "stg_rentals"),
             model("int_rentals_with_stations", seconds=3.4, **DOWNSTREAM),
-            model("fct_rentals", materialized="incremental", seconds=21.7, **DOWNSTREAM),
+            model(
+                "fct_rentals", materialized="incremental", cloned=True, seconds=21.7, **DOWNSTREAM
+            ),
             generic_test("not_null", "station_id", "fct_rentals"),
             generic_test("relationships", "customer_id", "fct_rentals"),
             model("fct_revenue", change=Change.NEW, reason="new", seconds=6.1),

@@ -268,6 +268,7 @@ PURE = {
         "characters",
         "cleaned",
         "clearance",
+        "clones",
         "comparison",
         "dbt",
         "dbt.arguments",
@@ -287,8 +288,10 @@ PURE = {
     *(
         "manifest",
         "markdown",
+        "names",
         "outputs",
         "page",
+        "pr_schema",
         "project",
         "report",
         "rules",
@@ -299,7 +302,8 @@ PURE = {
     *("text", "wording"),
 }
 EDGE = {
-    *("dbt.commands", "dbt.process", "dbt.warehouse", "git", "pulls", "rest", "runner", "web"),
+    *("dbt.commands", "dbt.process", "dbt.warehouse", "git", "profiles", "pulls"),
+    *("rest", "runner", "web"),
     *("stores", "stores.altimate", "stores.artifact", "stores.bucket", "stores.bundles"),
     *("stores.directory", "stores.footprints", "stores.google", "stores.plain", "stores.services"),
 }
@@ -308,6 +312,7 @@ USE_CASE = {
     "base_commit",
     "cleanup",
     "cleanup_note",
+    "cloning",
     "comment",
     "defer",
     "demo",

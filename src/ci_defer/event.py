@@ -89,7 +89,8 @@ def read_event(environ: Mapping[str, str], payload: Mapping[str, Any]) -> Event:
         head_sha=_text(head, "sha") or _text(pull_request, "head_sha"),
         head_branch=_text(head, "ref")
         or _text(pull_request, "head_ref").removeprefix("refs/heads/")
-        or environ.get("GITHUB_REF_NAME", ""),
+        # Of a pull request that would be the number of it.
+        or ("" if pull_request else environ.get("GITHUB_REF_NAME", "")),
         head_repository=_text(_mapping(head, "repo"), "full_name"),
         pull_request=number if isinstance(number, int) else None,
         run_id=run_id,
