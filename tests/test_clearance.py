@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +134,21 @@ def test_a_schema_whose_name_is_not_safe_is_not_even_looked_into(place: Schema) 
 )
 def test_a_schema_with_a_usual_name_is_looked_into(place: Schema) -> None:
     assert places_of(Drops(schemas=(place,))) == [place]
+
+
+@pytest.mark.parametrize(("place", "is_whole"), [(OWN, True), (SHARED, False)])
+def test_a_function_that_no_adapter_lists_goes_only_with_its_schema(
+    place: Schema, is_whole: bool
+) -> None:
+    function = msgspec.structs.replace(relation("area", place), unique_id="function.shop.area")
+    drops = Drops(relations=(function,), schemas=(OWN,))
+    plan = clearance(drops, {place: Found(exists=True)})
+    assert (list(plan.refused), plan.gone) == ([(place, "area")], ())
+    assert any(order.is_whole for order in plan.orders) == is_whole
+    listed = clearance(drops, {place: Found(exists=True, relations=((place.schema, "area"),))})
+    assert (only(listed).identifiers, listed.refused) == (("area",), {})
+    gone = clearance(drops, {place: Found(exists=False)})
+    assert ((place, "area") in gone.gone, gone.refused) == (True, {})
 
 
 NAMES = st.sampled_from(["a", "A", "b", "c__dbt_tmp", "a__dbt_tmp", 'q"', "d"])

@@ -94,7 +94,7 @@ def test_for_parse__leaves_out_all_values_of_a_flag_that_takes_several() -> None
 
 
 def test_for_operation__lets_it_print() -> None:
-    words = (*WORDS, "--no-print", "--profile", "x")
+    words = (*WORDS, "--no-print", "-q", "--quiet", "--profile", "x")
     kept = ("--threads", "8", "--vars", "{a: 1}", "--fail-fast", "--profile", "x")
     assert for_operation(words) == kept
 

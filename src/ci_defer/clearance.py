@@ -21,6 +21,11 @@ QUOTES = re.compile(r"[\"`\[\]\\]")
 SCHEMA = re.compile(r"(?!.*--)[\w $@#:+=/-]+")
 DATABASE = re.compile(r"(?!.*--)[\w $@#:+=/.-]*")
 
+# Why something is not handed to an adapter. Only its schema may go, and take it along.
+UNSAFE = "the name of its schema holds characters that are not safe in SQL"
+QUOTED = "its name holds quotes, which dbt does not escape"
+FUNCTION = "dbt lists no functions of this warehouse"
+
 
 @dataclass(frozen=True)
 class Found:
@@ -82,32 +87,31 @@ def clearance(drops: Drops, found: Mapping[Schema, Found]) -> Clearance:
     gone: list[Item] = []
     left: list[Item] = []
     refused: dict[Item, str] = {
-        item: "the name of its schema holds characters that are not safe in SQL"
-        for item in _items(drops)
-        if not _can_be_named(item[0])
+        item: UNSAFE for item in _items(drops) if not _can_be_named(item[0])
     }
     for place, there in found.items():
         spelled = _spelling(place.schema, {schema for schema, _ in there.relations})
         names = [identifier for schema, identifier in there.relations if schema == spelled]
         ours = _ours(recorded.get(_key(place), ()), names)
         others = [name for name in names if name not in ours]
-        gone += [(place, name) for name in _absent(drops.relations, place, names)]
+        absent = _absent(drops.relations, place, names)
+        hidden = [item for item in absent if there.exists and item.is_function]
+        gone += [(place, item.identifier) for item in absent if item not in hidden]
+        refused |= {(place, item.identifier): FUNCTION for item in hidden}
         unnamed = [name for name in names if name in ours and QUOTES.search(name)]
         is_own = _key(place) in own and place in drops.schemas
         if is_own:
             left += [(place, name) for name in others]
         if is_own and not there.exists:
             gone.append((place, None))
-        refused |= {
-            (place, name): "its name holds quotes, which dbt does not escape" for name in unnamed
-        }
+        refused |= {(place, name): QUOTED for name in unnamed}
         order = Order(
             place=place,
             spelled=spelled,
             identifiers=tuple(name for name in names if name in ours and name not in unnamed),
             is_whole=is_own and there.exists and not others,
             # What cannot be dropped by its name goes with the schema.
-            expected=tuple(ours),
+            expected=tuple(sorted(ours)),
         )
         if order.items():
             orders.append(order)
@@ -164,10 +168,10 @@ def _leftover(name: str) -> Iterable[re.Match[str]]:
     return re.finditer(re.escape(LEFTOVER), name, re.IGNORECASE)
 
 
-def _absent(relations: Iterable[Relation], place: Schema, names: Iterable[str]) -> list[str]:
+def _absent(relations: Iterable[Relation], place: Schema, names: Iterable[str]) -> list[Relation]:
     there = set(names)
-    recorded = [item.identifier for item in relations if item.place == place]
-    return [name for name in recorded if _spelling(name, there) not in there]
+    recorded = [item for item in relations if item.place == place]
+    return [item for item in recorded if _spelling(item.identifier, there) not in there]
 
 
 def _key(place: Schema) -> tuple[str, str]:

@@ -404,8 +404,11 @@ def _cleanup(session: Session, settings: Settings, event: Event, pull_request: i
     )
     runner.info(cleaned.render(made))
     runner.add_summary(cleaned.render_summary(made))
+    if made.warning:
+        runner.warning(made.warning)
     url = ""
-    if rest and made.has_built and settings.comment is not CommentWhen.OFF:
+    is_told = settings.comment is not CommentWhen.OFF and not settings.dry_run
+    if rest and made.has_built and is_told:
         url = note_on_comment(
             cleaned.render_note(made),
             pull_request,

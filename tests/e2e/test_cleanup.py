@@ -122,6 +122,8 @@ OTHERS = [("ci_pr_71", "orders"), ("shared", "orders")]
 
 def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop) -> None:
     shop = any_shop
+    profile = "profile: \"{{ env_var('NO_SUCH', 'shop') }}\"\nquoting: {schema: true}"
+    shop.replace("dbt_project.yml", "profile: shop", profile)
     hostile = [("ci_pr_7", name) for name in (*HOSTILE, QUOTED)]
     build(shop, [*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile])
     before = production(shop)
@@ -136,7 +138,7 @@ def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop
     everything = {*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile}
     assert relations(shop) == everything
 
-    ran = cleanup(shop)
+    ran = cleanup(shop, "--dbt-args", "--quiet --vars '{a: 1}' --threads 1 --full-refresh")
     assert ran.exit_code == 0, ran.output
     assert relations(shop) == {*OTHERS}
     assert schemas(shop) == {"ci_pr_71", "shared"}
@@ -167,6 +169,7 @@ def test_cleanup__of_what_is_gone_already_says_so_and_forgets_it(quick_shop: Sho
     assert kept(shop).of(7) == []
 
 
+@pytest.mark.parametrize("any_shop", [DBT_VERSIONS[-1], DBT_V2], indirect=True)
 def test_cleanup__lists_what_cannot_be_dropped_and_goes_on(any_shop: Shop) -> None:
     shop = any_shop
     build(shop, [*OWN, ("shared", "parent"), ("shared", "other")])
