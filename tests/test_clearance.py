@@ -19,7 +19,12 @@ def relation(identifier: str, place: Schema = OWN) -> Relation:
 
 
 def cleared(
-    recorded: list[str], there: list[str], *, place: Schema = OWN, spelled: str = ""
+    recorded: list[str],
+    there: list[str],
+    *,
+    place: Schema = OWN,
+    spelled: str = "",
+    folds: bool = True,
 ) -> Clearance:
     """With these names recorded in a place, and those found there."""
     drops = Drops(
@@ -27,7 +32,8 @@ def cleared(
         schemas=(place,) if place != SHARED else (),
     )
     pairs = tuple((spelled or place.schema, name) for name in there)
-    return clearance(drops, {place: Found(exists=True, relations=pairs)})
+    found = Found(exists=True, relations=pairs, folds_schema=folds, folds_identifier=folds)
+    return clearance(drops, {place: found})
 
 
 def only(plan: Clearance) -> Order:
@@ -68,6 +74,19 @@ def test_a_name_that_is_there_as_it_was_recorded_is_no_other() -> None:
     plan = cleared(["orders"], ["orders", "ORDERS"])
     assert only(plan).identifiers == ("orders",)
     assert plan.left == ((OWN, "ORDERS"),)
+
+
+def test_a_quoted_name_in_another_case_is_another_name() -> None:
+    plan = cleared(["a"], ["A", "A__DBT_TMP"], folds=False)
+    assert (plan.orders, plan.gone) == ((), ((OWN, "a"),))
+    assert plan.left == ((OWN, "A"), (OWN, "A__DBT_TMP"))
+
+
+def test_a_quoted_schema_in_another_case_is_another_schema() -> None:
+    # PostgreSQL lists both.
+    plan = cleared(["a"], ["a"], spelled="CI_PR_7", folds=False)
+    assert (only(plan).identifiers, only(plan).spelled) == ((), "ci_pr_7")
+    assert plan.gone == ((OWN, "a"),)
 
 
 def test_what_is_gone_is_said_once() -> None:

@@ -47,12 +47,15 @@ class Dbt:
 def test_look__is_what_dbt_says_of_each_place() -> None:
     dbt = Dbt(
         ["relation", "db", "ci_pr_7", "CI_PR_7", "A"],
-        ["schema", "db", "ci_pr_7", True],
-        ["schema", None, "x", False],
+        ["schema", "db", "ci_pr_7", True, True, False],
+        ["schema", None, "x", False, False, False],
         ["end"],
     )
     found = Warehouse({}, dbt).look([ONE, OTHER])
-    assert found == {ONE: Found(True, (("CI_PR_7", "A"),)), OTHER: Found(False)}
+    assert found == {
+        ONE: Found(exists=True, relations=(("CI_PR_7", "A"),), folds_schema=True),
+        OTHER: Found(exists=False),
+    }
     assert dbt.macros == ["ci_defer_look"]
 
 
@@ -64,7 +67,7 @@ def test_project__is_connected_as_the_users() -> None:
     assert {name: document[name] for name in connection} == connection
     assert document["flags"] == {"send_anonymous_usage_stats": False}
     _, (order,) = json.loads(document["vars"][VARIABLE])
-    assert order == ["db", "ci_pr_7", "ci_pr_7", ["a", "b"], True, [], [None, True]]
+    assert order == ["db", "ci_pr_7", [None, True, None], "ci_pr_7", ["a", "b"], True, []]
 
 
 @given(st.text())
