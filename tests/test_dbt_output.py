@@ -79,8 +79,10 @@ def test_strip_ansi__takes_sequences_and_nothing_else(text: str, expected: str) 
             "Runtime Error: no profile",
         ),
         (
-            "Found 9 macros\n02:52:31  Encountered an error while running operation: Database Error\n"
-            "  a is used\n\n  > in macro drop (macros/a.sql)\n  > called by <Unknown>",
+            (
+                "02:52:31  Encountered an error while running operation: Database Error\n"
+                "  a is used\n\n  > in macro drop (macros/a.sql)\n  > called by <Unknown>"
+            ),
             "Database Error: a is used",
         ),
         (
