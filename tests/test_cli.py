@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from ci_defer import __version__, report
 from ci_defer.outputs import OUTPUTS
+from tests.harness.github import FakeGitHub
 from tests.samples import (
     PROJECT,
     FakeDbt,
@@ -89,6 +91,13 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+@pytest.fixture
+def github() -> Iterator[FakeGitHub]:
+    with FakeGitHub() as fake:
+        yield fake
+        assert fake.violations == []
 
 
 PUSH = {"repository": {"default_branch": "main"}}
@@ -205,13 +214,22 @@ def test_settings__never_reach_the_programs_that_we_run(place: Place) -> None:
     assert "ghs_secret" not in done.stdout + done.stderr
 
 
-def test_cleanup__of_a_closed_pull_request_sets_every_output(place: Place) -> None:
-    place.on_actions("pull_request", {"action": "closed", "pull_request": {"number": 7}})
+def test_cleanup__of_a_closed_pull_request_sets_every_output(
+    place: Place, github: FakeGitHub
+) -> None:
+    place.on_actions(
+        "pull_request",
+        {"action": "closed", "pull_request": {"number": 7}},
+        GITHUB_API_URL=github.url,
+        GITHUB_REPOSITORY="acme/shop",
+        CI_DEFER_GITHUB_TOKEN="ghs_token",
+    )
     done = place.run("auto")
-    assert done.returncode == 0
-    assert "Nothing to clean up" in done.stdout
-    assert (place.job / "output").exists()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing to clean up: this pull request had no schema of its own." in done.stdout
     assert set(place.outputs) == set(OUTPUTS)
+    assert place.outputs["outcome"] == "no-changes"
+    assert place.dbt.calls == []
 
 
 @pytest.mark.parametrize(
@@ -219,6 +237,8 @@ def test_cleanup__of_a_closed_pull_request_sets_every_output(place: Place) -> No
     [
         (["auto"], {}, 2, "nothing to do for a run outside of GitHub Actions"),
         (["comment"], {}, 2, "Only a workflow run with a token can comment"),
+        (["cleanup"], {}, 2, "There is no pull request to clean up after. Run it on"),
+        (["cleanup", "--pull-request", "0"], {}, 2, "pull-request"),
         (["nonsense"], {}, 2, "No such command 'nonsense'"),
         (["defer", "--nonsense"], {}, 2, "No such option"),
         (["defer", "--select", "--x"], {}, 2, "--x"),

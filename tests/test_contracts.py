@@ -7,7 +7,9 @@ import dataclasses
 import inspect
 import json
 import re
+import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -253,6 +255,20 @@ def test_onboard__takes_the_files_of_the_registrys_own_client() -> None:
 
 def test_demo__has_no_setting() -> None:
     assert [option.opts for option in cli.commands["demo"].params] == [["--directory"]]
+
+
+# The wheel --------------------------------------------------------------------------------------
+
+
+def test_wheel__holds_the_dbt_projects_that_are_part_of_the_package(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
+    subprocess.run([*build, "--directory", tmp_path], cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    projects = [PACKAGE / "cleanup_project", PACKAGE / "demo_project"]
+    files = [path for project in projects for path in project.rglob("*") if path.is_file()]
+    assert {path.relative_to(PACKAGE.parent).as_posix() for path in files} <= packed
+    assert "ci_defer/cleanup_project/macros/steps.sql" in packed
 
 
 # Layers -----------------------------------------------------------------------------------------

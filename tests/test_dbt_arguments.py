@@ -11,6 +11,7 @@ from ci_defer.bundle import ParsedWith, digest_of_vars
 from ci_defer.dbt.arguments import (
     OURS,
     OURS_SHORT,
+    for_operation,
     for_parse,
     for_plan,
     has_full_refresh,
@@ -91,6 +92,12 @@ def test_for_parse__leaves_out_what_selects_too() -> None:
 def test_for_parse__leaves_out_all_values_of_a_flag_that_takes_several() -> None:
     words = split("--resource-type model seed --exclude-resource-type=test unit_test --fail-fast")
     assert for_parse(words) == ("--fail-fast",)
+
+
+def test_for_operation__lets_it_print() -> None:
+    words = (*WORDS, "--no-print", "-q", "--quiet", "--profile", "x")
+    kept = ("--threads", "8", "--vars", "{a: 1}", "--fail-fast", "--profile", "x")
+    assert for_operation(words) == kept
 
 
 @pytest.mark.parametrize("words", [(), ("--threads",), ("--sample",)])

@@ -79,6 +79,13 @@ def test_strip_ansi__takes_sequences_and_nothing_else(text: str, expected: str) 
             "Runtime Error: no profile",
         ),
         (
+            (
+                "02:52:31  Encountered an error while running operation: Database Error\n"
+                "  a is used\n\n  > in macro drop (macros/a.sql)\n  > called by <Unknown>"
+            ),
+            "Database Error: a is used",
+        ),
+        (
             "Encountered an error:\nfirst\n02:52:32  Encountered an error:\nsecond",
             "second",
         ),

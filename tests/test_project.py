@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ci_defer.errors import ConfigurationError
-from ci_defer.project import PROJECT_FILE, Project, read_project
+from ci_defer.project import PROJECT_FILE, Project, connection_of, read_project
 
 
 def written(folder: Path, text: str) -> Path:
@@ -106,3 +106,22 @@ def test_read_project__refuses_a_name_that_dbt_refuses(tmp_path: Path, name: str
     written(tmp_path, f"name: {name}")
     with pytest.raises(ConfigurationError, match="name"):
         read_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("profile: warehouse", {"profile": "warehouse"}),
+        (
+            "profile: \"{{ env_var('PROFILE') }}\"\nquoting: {schema: true, database: x}",
+            {"profile": "{{ env_var('PROFILE') }}", "quoting": {"schema": True}},
+        ),
+        ("profile: 3\nquoting: yes", {}),
+    ],
+)
+def test_connection__is_what_the_project_says_of_it(
+    tmp_path: Path, text: str, expected: dict[str, object]
+) -> None:
+    written(tmp_path, f"name: shop\n{text}\n")
+    assert connection_of(read_project(tmp_path)) == expected

@@ -160,7 +160,8 @@ def test_age__that_is_too_long_is_refused(text: str) -> None:
 def test_settings_of__are_those_of_the_mode() -> None:
     onboard = {field.name for field in settings_of(["onboard"])}
     defer = {field.name for field in settings_of(["defer"])}
-    assert onboard | defer | {"dry_run"} == set(FIELDS)
+    cleanup = {field.name for field in settings_of(["cleanup"])}
+    assert onboard | defer | cleanup == set(FIELDS)
     assert {"retention_days", "pr_target"} == onboard - defer
     assert "select" in defer - onboard
 

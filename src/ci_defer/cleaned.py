@@ -69,6 +69,16 @@ class Cleaned:
         return NOTHING_LEFT
 
     @property
+    def warning(self) -> str:
+        """What stays though it is in a schema of the pull request; empty when nothing does."""
+        if not self.left:
+            return ""
+        return (
+            f"No run of this pull request has built {listing(self.left)}, so the schema stays. "
+            "Drop it by hand if nobody needs it."
+        )
+
+    @property
     def problem(self) -> str:
         """What could not be dropped, and what to do; empty when all was."""
         if not self.failures:

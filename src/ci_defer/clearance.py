@@ -7,10 +7,10 @@ dbt belong to it, and which names are not handed to an adapter. Nothing is dropp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ci_defer.footprint import Drops, Relation, Schema
+from ci_defer.footprint import Drops, Schema
 from ci_defer.names import plain
 
 # dbt's own temporary tables and backups: orders__dbt_tmp, orders__dbt_backup.
@@ -22,13 +22,23 @@ QUOTES = re.compile(r"[\"`\[\]\\]")
 SCHEMA = re.compile(r"(?!.*--)[\w $@#:+=/-]+")
 DATABASE = re.compile(r"(?!.*--)[\w $@#:+=/.-]*")
 
+# Why something is not handed to an adapter. Only its schema may go, and take it along.
+UNSAFE = "the name of its schema holds characters that are not safe in SQL"
+QUOTED = "its name holds quotes, which dbt does not escape"
+FUNCTION = "dbt lists no functions of this warehouse"
+
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a place: pairs of schema and identifier, as the warehouse spells them."""
+    """What is in a place: pairs of schema and identifier, as the warehouse spells them.
+
+    `folds_…` says whether dbt leaves such names unquoted, so that the warehouse folds their case.
+    """
 
     exists: bool
     relations: tuple[tuple[str, str], ...] = ()
+    folds_schema: bool = False
+    folds_identifier: bool = False
 
 
 # A relation by its place and identifier; the place itself has None.
@@ -83,32 +93,37 @@ def clearance(drops: Drops, found: Mapping[Schema, Found]) -> Clearance:
     gone: list[Item] = []
     left: list[Item] = []
     refused: dict[Item, str] = {
-        item: "the name of its schema holds characters that are not safe in SQL"
-        for item in _items(drops)
-        if not _can_be_named(item[0])
+        item: UNSAFE for item in _items(drops) if not _can_be_named(item[0])
     }
     for place, there in found.items():
-        spelled = _spelling(place.schema, {schema for schema, _ in there.relations})
+        schemas = {schema for schema, _ in there.relations}
+        spelled = _spelling(place.schema, schemas, folds=there.folds_schema)
         names = [identifier for schema, identifier in there.relations if schema == spelled]
-        ours = _ours(recorded.get(_key(place), ()), names)
+        ours = _ours(recorded.get(_key(place), ()), names, folds=there.folds_identifier)
         others = [name for name in names if name not in ours]
-        gone += [(place, name) for name in _absent(drops.relations, place, names)]
+        absent = [
+            item
+            for item in drops.relations
+            if item.place == place
+            and _spelling(item.identifier, names, folds=there.folds_identifier) not in names
+        ]
+        hidden = [item for item in absent if there.exists and item.is_function]
+        gone += [(place, item.identifier) for item in absent if item not in hidden]
+        refused |= {(place, item.identifier): FUNCTION for item in hidden}
         unnamed = [name for name in names if name in ours and QUOTES.search(name)]
         is_own = _key(place) in own and place in drops.schemas
         if is_own:
             left += [(place, name) for name in others]
         if is_own and not there.exists:
             gone.append((place, None))
-        refused |= {
-            (place, name): "its name holds quotes, which dbt does not escape" for name in unnamed
-        }
+        refused |= {(place, name): QUOTED for name in unnamed}
         order = Order(
             place=place,
             spelled=spelled,
             identifiers=tuple(name for name in names if name in ours and name not in unnamed),
             is_whole=is_own and there.exists and not others,
             # What cannot be dropped by its name goes with the schema.
-            expected=tuple(ours),
+            expected=tuple(sorted(ours)),
         )
         if order.items():
             orders.append(order)
@@ -142,33 +157,29 @@ def _can_be_named(place: Schema) -> bool:
     return bool(SCHEMA.fullmatch(place.schema) and DATABASE.fullmatch(place.database))
 
 
-def _spelling(name: str, there: Iterable[str]) -> str:
+def _spelling(name: str, there: Collection[str], *, folds: bool) -> str:
     """How the warehouse spells a name: databases fold unquoted ones to upper or to lower case."""
-    names = set(there)
-    return next((one for one in (name, name.lower(), name.upper()) if one in names), name)
+    return next((one for one in _spellings(name, folds=folds) if one in there), name)
 
 
-def _ours(recorded: Iterable[str], names: Iterable[str]) -> set[str]:
+def _spellings(name: str, *, folds: bool) -> tuple[str, ...]:
+    return (name, name.lower(), name.upper()) if folds else (name,)
+
+
+def _ours(recorded: Iterable[str], names: Iterable[str], *, folds: bool) -> set[str]:
     """Those of the names that are recorded ones, or dbt's leftovers of them."""
     there = set(names)
-    stems = set()
-    for name in recorded:
-        stems |= {name, name.lower(), name.upper()}
+    recorded = list(recorded)
+    stems = {spelling for name in recorded for spelling in _spellings(name, folds=folds)}
     leftovers = {
         name for name in there if any(name[: at.start()] in stems for at in _leftover(name))
     }
-    return {_spelling(name, there) for name in recorded} & there | leftovers
+    return {_spelling(name, there, folds=folds) for name in recorded} & there | leftovers
 
 
 def _leftover(name: str) -> Iterable[re.Match[str]]:
     """Where in a name the ending of a leftover may begin."""
     return re.finditer(re.escape(LEFTOVER), name, re.IGNORECASE)
-
-
-def _absent(relations: Iterable[Relation], place: Schema, names: Iterable[str]) -> list[str]:
-    there = set(names)
-    recorded = [item.identifier for item in relations if item.place == place]
-    return [name for name in recorded if _spelling(name, there) not in there]
 
 
 def _key(place: Schema) -> tuple[str, str]:

@@ -15,6 +15,7 @@ import click
 from ci_defer import __version__, cleaned, markdown, report, text
 from ci_defer.annotations import annotate
 from ci_defer.bundle import MANIFEST
+from ci_defer.cleaned import Cleaned
 from ci_defer.cleanup import cleanup as run_cleanup
 from ci_defer.cleanup_note import note_on_comment
 from ci_defer.clones import CloneIncremental
@@ -116,8 +117,12 @@ def auto(session: Session, /, **values: Any) -> None:
         _onboard(session, settings, event)
     elif mode == "defer":
         _defer(session, settings, event)
-    elif mode == "cleanup":
+    elif mode == "cleanup" and settings.pr_schema:
         _cleanup(session, settings, event, event.pull_request)
+    elif mode == "cleanup":
+        # Nobody is asked for rights that only a schema of its own takes.
+        session.runner.info("Nothing to clean up: pr-schema is not set.")
+        session.runner.set_outputs(cleanup_outputs(Cleaned(pull_request=0, has_built=False), ""))
     else:
         _comment(session, settings, event)
 
@@ -424,8 +429,11 @@ def _cleanup(session: Session, settings: Settings, event: Event, pull_request: i
     )
     runner.info(cleaned.render(made))
     runner.add_summary(cleaned.render_summary(made))
+    if made.warning:
+        runner.warning(made.warning)
     url = ""
-    if rest and made.has_built and settings.comment is not CommentWhen.OFF:
+    is_told = settings.comment is not CommentWhen.OFF and not settings.dry_run
+    if rest and made.has_built and is_told:
         url = note_on_comment(
             cleaned.render_note(made),
             pull_request,

@@ -160,6 +160,7 @@ class _Run:
     suspected: dict[str, str] = field(default_factory=dict)
     changes: Changes | None = None
     cloned: frozenset[str] = frozenset()
+    footprint: Footprint | None = None
 
     def isolate(self, stack: ExitStack) -> None:
         """Build into a schema of its own from here on, until `stack` ends. Raises CiDeferError."""
@@ -232,22 +233,36 @@ class _Run:
         if not (self.pr_schema and self.isolation):
             return
         guard.keep_to_schema(self.planned, manifest, production, self.pr_schema)
-        if self.event.queued_pull_request or self.event.pull_request:
-            # Also when it is nothing: without a word of any run the clean-up has to look itself.
-            self.isolation.remember(
-                footprint_of(
-                    self.planned,
-                    manifest,
-                    production,
-                    key=self.settings.key,
-                    event=self.event,
-                    pr_schema=self.pr_schema,
-                    target=self.settings.target or "",
-                    created_at=self.started.isoformat(timespec="seconds"),
-                )
-            )
-        elif self.planned:
+        # Also when it is nothing: without a word of any run the clean-up has to look itself.
+        self._remember(manifest)
+
+    def _remember(self, manifest: Manifest) -> None:
+        """Keep for the clean-up what this run builds, as far as `manifest` knows it."""
+        if not (self.pr_schema and self.isolation):
+            return
+        if not (self.event.queued_pull_request or self.event.pull_request):
             self.log.info(f"Nobody will drop {self.pr_schema}: this run is of no pull request.")
+            return
+        made = footprint_of(
+            self.planned,
+            manifest,
+            self.found.production.manifest if self.found else None,
+            key=self.settings.key,
+            event=self.event,
+            pr_schema=self.pr_schema,
+            target=self.settings.target or "",
+            created_at=self.started.isoformat(timespec="seconds"),
+        )
+        if made == self.footprint:
+            return
+        self.footprint = made
+        try:
+            self.isolation.remember(made)
+        except CiDeferError as error:
+            self._note(
+                f"What this run builds is not on record for the clean-up: {error.message} It will "
+                "parse the pull request again to know it."
+            )
 
     def _clone(self, manifest: Manifest) -> None:
         """Clone what is built in increments from production, where that can be done."""
@@ -373,6 +388,9 @@ class _Run:
                 self.manifest = read_manifest(target_path / MANIFEST)
         if self.results is None and not built.interrupted:
             raise _no_results(built)
+        if self.manifest:
+            # Some relations are known only now: those of --store-failures.
+            self._remember(self.manifest)
         finished = built.exit_code in (0, 1) and not built.interrupted
         nodes = node_reports(self.facts(), self.results, finished=finished)
         counts = findings.count(nodes)

@@ -64,6 +64,11 @@ class Relation(Part, frozen=True, kw_only=True):
         """The schema it is in."""
         return Schema(database=self.database, schema=self.schema)
 
+    @property
+    def is_function(self) -> bool:
+        """Whether it is a user-defined function."""
+        return self.unique_id.startswith("function.")
+
     def __str__(self) -> str:
         return f"{self.place}.{self.identifier}"
 

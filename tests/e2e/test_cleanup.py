@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from ci_defer.footprint import Footprint, Relation, Schema
+from ci_defer.footprint import Footprint, Relation, Schema, encode
 from ci_defer.stores.directory import Directory
-from ci_defer.stores.footprints import ObjectFootprints
-from tests.e2e.shop import Ran, Shop
+from ci_defer.stores.footprints import FOOTPRINT, ObjectFootprints
+from tests.e2e.action_shop import PULL_REQUEST, outputs_of, pull_request_files, summary_of
+from tests.e2e.action_shop import Shop as ActionShop
+from tests.e2e.shop import Ran, Shop, python_with_duckdb
 from tests.e2e.test_dbt_v2 import v2_shop
 from tests.environments import DBT_V2, DBT_VERSIONS
+from tests.harness.github import FakeGitHub
 from tests.samples import Log
 
 pytestmark = pytest.mark.dbt
@@ -53,15 +59,19 @@ def kept(shop: Shop) -> ObjectFootprints:
     return ObjectFootprints(Directory(shop.store), "shop", Log())
 
 
-def build(shop: Shop, relations: Iterable[tuple[str, str]]) -> None:
-    """Tables, and a view for each name that starts with v_."""
-    statements = []
+def statements(relations: Iterable[tuple[str, str]]) -> list[str]:
+    """What makes tables, and a view for each name that starts with v_."""
+    made = []
     for schema, name in relations:
         quoted = name.replace('"', '""')
         kind = "view" if name.startswith("v_") else "table"
-        statements.append(f'create schema if not exists "{schema}"')
-        statements.append(f'create {kind} "{schema}"."{quoted}" as select 1 as one')
-    shop.sql(*statements, "select 1")
+        made.append(f'create schema if not exists "{schema}"')
+        made.append(f'create {kind} "{schema}"."{quoted}" as select 1 as one')
+    return [*made, "select 1"]
+
+
+def build(shop: Shop, relations: Iterable[tuple[str, str]]) -> None:
+    shop.sql(*statements(relations))
 
 
 def relations(shop: Shop) -> set[tuple[str, str]]:
@@ -112,6 +122,8 @@ OTHERS = [("ci_pr_71", "orders"), ("shared", "orders")]
 
 def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop) -> None:
     shop = any_shop
+    profile = "profile: \"{{ env_var('NO_SUCH', 'shop') }}\"\nquoting: {schema: true}"
+    shop.replace("dbt_project.yml", "profile: shop", profile)
     hostile = [("ci_pr_7", name) for name in (*HOSTILE, QUOTED)]
     build(shop, [*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile])
     before = production(shop)
@@ -126,7 +138,7 @@ def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop
     everything = {*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile}
     assert relations(shop) == everything
 
-    ran = cleanup(shop)
+    ran = cleanup(shop, "--dbt-args", "--quiet --vars '{a: 1}' --threads 1 --full-refresh")
     assert ran.exit_code == 0, ran.output
     assert relations(shop) == {*OTHERS}
     assert schemas(shop) == {"ci_pr_71", "shared"}
@@ -142,8 +154,14 @@ def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop
     assert "Nothing to clean up" in again.stdout
 
 
-def test_cleanup__of_what_is_gone_already_says_so_and_forgets_it(any_shop: Shop) -> None:
-    shop = any_shop
+@pytest.fixture
+def quick_shop(shared_folder: Path, tmp_path: Path) -> Shop:
+    """A shop with the dbt that starts in no time, for what is ours alone."""
+    return v2_shop(shared_folder).copy(tmp_path / "shop")
+
+
+def test_cleanup__of_what_is_gone_already_says_so_and_forgets_it(quick_shop: Shop) -> None:
+    shop = quick_shop
     kept(shop).save(recorded(OWN))
     ran = cleanup(shop)
     assert ran.exit_code == 0, ran.output
@@ -151,6 +169,7 @@ def test_cleanup__of_what_is_gone_already_says_so_and_forgets_it(any_shop: Shop)
     assert kept(shop).of(7) == []
 
 
+@pytest.mark.parametrize("any_shop", [DBT_VERSIONS[-1], DBT_V2], indirect=True)
 def test_cleanup__lists_what_cannot_be_dropped_and_goes_on(any_shop: Shop) -> None:
     shop = any_shop
     build(shop, [*OWN, ("shared", "parent"), ("shared", "other")])
@@ -167,6 +186,10 @@ def test_cleanup__lists_what_cannot_be_dropped_and_goes_on(any_shop: Shop) -> No
     (error,) = ran.errors
     assert "Could not be dropped: warehouse.shared.a_parent. " in error
     assert "Run the job again, or drop it by hand." in error
+    # The reason is the database's, and nothing of what dbt says besides.
+    assert 'main key table of the table "child"' in error
+    assert "run-operation" not in error
+    assert "dropping" not in error
     assert relations(shop) == {("shared", name) for name in ("parent", "a_parent", "child")}
     assert schemas(shop) == {"shared"}
     assert len(kept(shop).of(7)) == 1
@@ -178,8 +201,8 @@ def test_cleanup__lists_what_cannot_be_dropped_and_goes_on(any_shop: Shop) -> No
     assert kept(shop).of(7) == []
 
 
-def test_cleanup__leaves_a_schema_with_something_that_nobody_recorded(any_shop: Shop) -> None:
-    shop = any_shop
+def test_cleanup__leaves_a_schema_with_something_that_nobody_recorded(quick_shop: Shop) -> None:
+    shop = quick_shop
     build(shop, [*OWN, ("ci_pr_7", "by_hand")])
     kept(shop).save(recorded(OWN))
     ran = cleanup(shop)
@@ -188,3 +211,52 @@ def test_cleanup__leaves_a_schema_with_something_that_nobody_recorded(any_shop: 
     assert schemas(shop) == {"ci_pr_7"}
     assert "no run of this pull request has built it:\n  warehouse.ci_pr_7.by_hand" in ran.stdout
     assert len(kept(shop).of(7)) == 1
+
+
+@pytest.mark.action
+def test_action__cleans_up_when_the_pull_request_is_closed(
+    action_shop: ActionShop, github: FakeGitHub
+) -> None:
+    shop = action_shop
+    shop.use_dbt(DBT_VERSIONS[-1])
+    shop.use_workflows(install="")
+    payload = shop.open_pull_request(pull_request_files())
+    mine = [("ci_pr_7", "orders"), ("ci_pr_7_marts", "totals")]
+    sql(shop, *statements([*mine, ("ci_pr_71", "orders")]))
+    for pull_request in (7, 71):
+        name = f"ci-defer-footprint-bike_rental-{pull_request}"
+        made = msgspec.structs.replace(
+            recorded(mine), project="bike_rental", pull_request=pull_request
+        )
+        run = shop.start_run(payload)
+        github.add_artifact(name, {FOOTPRINT: encode(made)}, run.id)
+    text = "<!-- ci-defer: project=bike_rental@. run=4001 -->\n## ✅ 2 nodes built\n"
+    github.add_comment(PULL_REQUEST, text)
+
+    ran = shop.run_pull_request({**payload, "action": "closed"})
+    assert (ran.returncode, ran.job_result) == (0, "success"), ran.log
+    left = sql(shop, "select schema_name from duckdb_schemas() where schema_name like 'ci_pr%'")
+    assert left == [["ci_pr_71"]]
+    outputs = outputs_of(ran)
+    assert outputs["outcome"] == "success"
+    (comment,) = github.comments(PULL_REQUEST)
+    assert outputs["comment-url"].endswith(f"/pull/{PULL_REQUEST}#issuecomment-{comment.id}")
+    head, _, rest = comment.body.partition("<!-- ci-defer: end of cleanup -->\n\n")
+    assert "> 🧹 Dropped schemas `warehouse.ci_pr_7`, `warehouse.ci_pr_7_marts` and 2" in head
+    assert head.partition("\n")[0] + "\n" + rest == text
+    assert "Dropped schemas `warehouse.ci_pr_7`" in summary_of(ran)
+    # Nothing was built, so nothing is to be uploaded.
+    assert [one for one in github.artifacts if one.run_id == shop.run_id] == []
+
+
+def sql(shop: ActionShop, *statements: str) -> list[list[object]]:
+    program = (
+        "import duckdb, json, sys\n"
+        "connection = duckdb.connect(sys.argv[1])\n"
+        "for statement in sys.argv[2:]:\n"
+        "    rows = connection.execute(statement).fetchall()\n"
+        "print(json.dumps(rows))\n"
+    )
+    command = ["-c", program, shop.environ["DEMO_WAREHOUSE"], *statements]
+    done = subprocess.run([python_with_duckdb(), *command], capture_output=True, check=True)
+    return list(json.loads(done.stdout))

@@ -113,7 +113,7 @@ def has_full_refresh(words: Sequence[str]) -> bool:
 
 def for_operation(words: tuple[str, ...]) -> tuple[str, ...]:
     """The flags that `dbt run-operation` understands, and that let it print."""
-    return _without(for_parse(words), {"--no-print": False})
+    return _without(for_parse(words), {"--no-print": False, "--quiet": False, "-q": False})
 
 
 def _value_of(words: Sequence[str], flag: str) -> str:

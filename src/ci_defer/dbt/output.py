@@ -12,7 +12,9 @@ from collections.abc import Iterable
 
 # dbt Core: "02:52:31  Encountered an error:"; 1.12 puts "[ERROR]: " in between.
 TIMESTAMP = re.compile(r"^\d\d:\d\d:\d\d(?:\.\d+)?\s+")
-ERROR_HEADING = re.compile(r"Encountered an error:?\s*$")
+ERROR_HEADING = re.compile(r"Encountered an error(?::?| while running operation: (.+))\s*$")
+# The way through macros to an error of an operation: ours, and of no use to people.
+MACRO_TRACE = re.compile(r"^\s*> (?:in macro|called by) ")
 SEVERITY = re.compile(r"^\[?(?:ERROR|error)\]?:?\s+")
 # What dbt starts an error with: Runtime Error, or Compilation Error in model orders (path).
 BARE_HEADING = re.compile(r"(?:\w+ )+Error(?: in .+)?")
@@ -60,7 +62,10 @@ def error_message(tail: str) -> str:
     starts = [index for index, line in enumerate(lines) if ERROR_HEADING.search(line)]
     usage = [line for line in lines if line.startswith(USAGE)]
     if starts:
-        lines = _until_traceback(lines[starts[-1] + 1 :])
+        heading = ERROR_HEADING.search(lines[starts[-1]])
+        kind = [heading[1]] if heading and heading[1] else []
+        lines = _until_traceback([*kind, *lines[starts[-1] + 1 :]])
+        lines = [line for line in lines if not MACRO_TRACE.match(line)]
         message = _with_a_telling_first_line(lines)[:MESSAGE_LINES]
     elif usage:
         # click prints how dbt is called, and what is wrong with it last.

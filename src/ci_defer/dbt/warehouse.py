@@ -64,17 +64,23 @@ class Warehouse:
 
     def look(self, places: Sequence[Schema]) -> dict[Schema, Found]:
         """What is in these schemas. Raises CiDeferError when dbt cannot say it."""
-        ran, steps = self._operate("ci_defer_look", [_pair(place) for place in places])
+        ran, steps = self._operate("ci_defer_look", [self._place(place) for place in places])
         ran.check("look into the warehouse", HINT)
         _check_end(steps)
         relations: dict[Schema, list[tuple[str, str]]] = {place: [] for place in places}
-        exists = dict.fromkeys(places, False)
+        found = dict.fromkeys(places, Found(exists=False))
         for kind, place, rest in _of_places(steps):
             if kind == "relation":
                 relations[place].append((str(rest[0]), str(rest[1])))
             else:
-                exists[place] = bool(rest[0])
-        return {place: Found(exists[place], tuple(relations[place])) for place in places}
+                exists, folds_schema, folds_identifier = map(bool, rest)
+                found[place] = Found(
+                    exists=exists,
+                    relations=tuple(relations[place]),
+                    folds_schema=folds_schema,
+                    folds_identifier=folds_identifier,
+                )
+        return found
 
     def drop(self, orders: Sequence[Order]) -> Dropped:
         """Drop until an error of the database ends it.
@@ -117,16 +123,21 @@ class Warehouse:
         )
 
     def _order(self, order: Order) -> list[Any]:
-        quoting = self._connection.get("quoting", {})
-        quoted = [quoting.get("database"), quoting.get("schema")]
         return [
-            *_pair(order.place),
+            *self._place(order.place),
             order.spelled,
             order.identifiers,
             order.is_whole,
             order.expected,
-            quoted if any(value is not None for value in quoted) else None,
         ]
+
+    def _place(self, place: Schema) -> list[Any]:
+        """Database, schema, and what the user's project says of quoting them, if it does."""
+        quoting = self._connection.get("quoting", {})
+        quoted = [quoting.get(part) for part in ("database", "schema", "identifier")]
+        is_told = any(value is not None for value in quoted)
+        # Where a warehouse has no databases, dbt knows them as none.
+        return [place.database or None, place.schema, quoted if is_told else None]
 
     def _operate(self, macro: str, what: list[Any]) -> tuple[Invocation, list[Any]]:
         # Nothing that is in the warehouse can look like a line of ours.
@@ -150,12 +161,7 @@ def without_braces(value: Any) -> str:
 
 
 def _names(relation: Relation) -> list[str | None]:
-    return [*_pair(relation.place), relation.identifier]
-
-
-def _pair(place: Schema) -> list[str | None]:
-    # Where a warehouse has no databases, dbt knows them as none.
-    return [place.database or None, place.schema]
+    return [relation.database or None, relation.schema, relation.identifier]
 
 
 def _steps(lines: Iterable[str], token: str) -> Iterator[list[Any]]:

@@ -1,14 +1,16 @@
 {#- Say for each schema whether it exists, and what is in it. -#}
 {%- macro ci_defer_look() -%}
   {%- set token, schemas = fromjson(var('ci_defer_cleanup')) -%}
-  {%- for database, schema in schemas -%}
-    {%- set exists = ci_defer_schema_exists(database, schema) -%}
+  {%- for database, schema, quoted in schemas -%}
+    {%- set folds_schema = ci_defer_is_bare(ci_defer_place(database, schema, quoted), schema) -%}
+    {%- set folds_identifier = ci_defer_is_bare(ci_defer_named(database, schema, quoted), 'x') -%}
+    {%- set exists = ci_defer_schema_exists(database, schema, folds_schema) -%}
     {%- if exists -%}
       {%- for found_schema, identifier in ci_defer_relations(database, schema) -%}
         {%- do ci_defer_say(token, ['relation', database, schema, found_schema, identifier]) -%}
       {%- endfor -%}
     {%- endif -%}
-    {%- do ci_defer_say(token, ['schema', database, schema, exists]) -%}
+    {%- do ci_defer_say(token, ['schema', database, schema, exists, folds_schema, folds_identifier]) -%}
   {%- endfor -%}
   {%- do ci_defer_say(token, ['end']) -%}
 {%- endmacro -%}
@@ -18,7 +20,7 @@
     A macro cannot catch an error of the database: before each step it says which one comes. -#}
 {%- macro ci_defer_drop() -%}
   {%- set token, schemas = fromjson(var('ci_defer_cleanup')) -%}
-  {%- for database, schema, found_schema, identifiers, is_whole, expected, quoted in schemas -%}
+  {%- for database, schema, quoted, found_schema, identifiers, is_whole, expected in schemas -%}
     {%- for identifier in identifiers -%}
       {%- do ci_defer_say(token, ['dropping', database, schema, identifier]) -%}
       {%- set relation = adapter.get_relation(database, found_schema, identifier) -%}
@@ -42,8 +44,9 @@
         {%- endif -%}
       {%- endfor -%}
       {%- if not others -%}
-        {%- do adapter.drop_schema(ci_defer_place(database, schema, quoted)) -%}
-        {%- set exists = ci_defer_schema_exists(database, schema) -%}
+        {%- set place = ci_defer_place(database, schema, quoted) -%}
+        {%- do adapter.drop_schema(place) -%}
+        {%- set exists = ci_defer_schema_exists(database, schema, ci_defer_is_bare(place, schema)) -%}
         {%- do ci_defer_say(token, ['kept' if exists else 'dropped', database, schema, none]) -%}
       {%- endif -%}
     {%- endif -%}
@@ -85,16 +88,25 @@
 
 {#- A schema as an adapter takes it. `quoted` is the `quoting` of the user's project, if any. -#}
 {%- macro ci_defer_place(database, schema, quoted) -%}
-  {%- set place = api.Relation.create(database=database, schema=schema) -%}
-  {%- if quoted is not none -%}
-    {%- set place = place.quote(database=quoted[0], schema=quoted[1]) -%}
-  {%- endif -%}
-  {%- do return(place.without_identifier()) -%}
+  {%- do return(ci_defer_named(database, schema, quoted).without_identifier()) -%}
 {%- endmacro -%}
 
-{#- Warehouses that do not quote names fold their case, each in its own way. -#}
-{%- macro ci_defer_schema_exists(database, schema) -%}
-  {%- for spelling in [schema, schema | lower, schema | upper] -%}
+{%- macro ci_defer_named(database, schema, quoted) -%}
+  {%- set named = api.Relation.create(database=database, schema=schema, identifier='x') -%}
+  {%- if quoted is not none -%}
+    {%- do return(named.quote(database=quoted[0], schema=quoted[1], identifier=quoted[2])) -%}
+  {%- endif -%}
+  {%- do return(named) -%}
+{%- endmacro -%}
+
+{#- Whether a relation is written without quotes around its last part. -#}
+{%- macro ci_defer_is_bare(relation, last) -%}
+  {%- do return((relation | string | lower).endswith(last | lower)) -%}
+{%- endmacro -%}
+
+{#- A name that dbt does not quote is folded to lower or to upper case by the warehouse. -#}
+{%- macro ci_defer_schema_exists(database, schema, folds) -%}
+  {%- for spelling in [schema, schema | lower, schema | upper] if folds or spelling == schema -%}
     {%- if adapter.check_schema_exists(database, spelling) -%}
       {%- do return(true) -%}
     {%- endif -%}
