@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from ci_defer.cleaned import Cleaned
 from ci_defer.cleanup import ATTEMPTS, cleanup
 from ci_defer.clearance import Found, Item, Order
 from ci_defer.dbt.warehouse import Dropped
-from ci_defer.errors import CiDeferError
+from ci_defer.errors import CiDeferError, ProjectError
 from ci_defer.footprint import Footprint, Schema
 from ci_defer.manifest import Manifest
 from tests.samples import Log
@@ -80,12 +80,13 @@ def clean(
     *,
     production: Manifest | None = None,
     parsed: Footprint | None = None,
+    parse: Callable[[], Footprint] | None = None,
     is_dry_run: bool = False,
 ) -> Cleaned:
     return cleanup(
         7,
         footprints=kept,
-        parse_checkout=(lambda: parsed) if parsed else None,
+        parse_checkout=(lambda: parsed) if parsed else parse,
         production=lambda: production,
         warehouse_for=lambda _target: warehouse,
         is_dry_run=is_dry_run,
@@ -100,7 +101,9 @@ def test_cleanup__of_a_pull_request_that_built_nothing() -> None:
     kept = Kept()
     cleaned = clean(kept, Warehouse())
     assert (cleaned.has_built, kept.forgotten) == (False, [])
-    assert cleaned.headline == "Nothing to clean up: this pull request had no schema of its own."
+    assert cleaned.headline == (
+        "Nothing to clean up: this pull request has built nothing into a schema of its own."
+    )
 
 
 def test_cleanup__of_what_no_run_has_recorded_goes_by_what_the_checkout_would_build() -> None:
@@ -108,6 +111,44 @@ def test_cleanup__of_what_no_run_has_recorded_goes_by_what_the_checkout_would_bu
     cleaned = clean(Kept(), warehouse, parsed=made(*BUILT))
     assert cleaned.schemas == ("db.ci_pr_7",)
     assert warehouse.relations == {("other", "a")}
+
+
+NEVER_BUILT = ("ci_pr_7", "never_built")
+
+
+def test_cleanup__of_what_could_have_been_built_does_not_say_that_it_is_gone() -> None:
+    cleaned = clean(Kept(), Warehouse(*BUILT), parsed=made(*BUILT, NEVER_BUILT))
+    assert (len(cleaned.relations), cleaned.gone) == (2, ())
+
+
+@pytest.mark.parametrize("is_dry_run", [False, True])
+def test_cleanup__of_more_than_is_on_record_asks_what_the_checkout_would_build(
+    is_dry_run: bool,
+) -> None:
+    """The runner was gone before the last run could leave its record."""
+    kept, warehouse = Kept(made(BUILT[0])), Warehouse(*BUILT)
+    cleaned = clean(kept, warehouse, parsed=made(*BUILT, NEVER_BUILT), is_dry_run=is_dry_run)
+    assert cleaned.schemas == ("db.ci_pr_7",)
+    assert cleaned.relations == ("db.ci_pr_7.a", "db.ci_pr_7.b")
+    assert (cleaned.left, cleaned.failures) == ((), ())
+    assert warehouse.relations == ({*BUILT} if is_dry_run else set())
+    assert kept.forgotten == ([] if is_dry_run else [7])
+
+
+def test_cleanup__of_more_than_anybody_knows_leaves_it_and_says_so() -> None:
+    warehouse = Warehouse(*BUILT, ("ci_pr_7", "mine"))
+    cleaned = clean(Kept(made(BUILT[0])), warehouse, parsed=made(*BUILT))
+    assert cleaned.relations == ("db.ci_pr_7.a", "db.ci_pr_7.b")
+    assert cleaned.left == ("db.ci_pr_7.mine",)
+    assert warehouse.relations == {("ci_pr_7", "mine")}
+
+
+def test_cleanup__goes_on_without_a_checkout_that_cannot_be_parsed() -> None:
+    def broken() -> Footprint:
+        raise ProjectError("dbt cannot parse the pull request: x.")
+
+    cleaned = clean(Kept(made(BUILT[0])), Warehouse(*BUILT), parse=broken)
+    assert (cleaned.relations, cleaned.left) == (("db.ci_pr_7.a",), ("db.ci_pr_7.b",))
 
 
 def test_cleanup__that_is_dry_changes_nothing_and_forgets_nothing() -> None:

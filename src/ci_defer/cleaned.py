@@ -6,7 +6,7 @@ Pure. Names come from the warehouse and from manifests: they are escaped here fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ci_defer.characters import clean
 from ci_defer.gfm import code, prose, text
@@ -49,6 +49,16 @@ class Cleaned:
     def is_done(self) -> bool:
         """Whether nothing is left that a later clean-up could drop."""
         return not (self.is_dry_run or self.failures or self.left)
+
+    def and_then(self, later: Cleaned) -> Cleaned:
+        """The result of two clean-ups of the same, of which the later one knew of more."""
+        return replace(
+            later,
+            schemas=tuple(sorted({*self.schemas, *later.schemas})),
+            relations=tuple(sorted({*self.relations, *later.relations})),
+            # What the first one dropped is not there for the second.
+            gone=self.gone,
+        )
 
     @property
     def headline(self) -> str:

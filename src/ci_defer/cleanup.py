@@ -7,7 +7,8 @@ warehouse; drop it, step by step, past what cannot be dropped; say what became o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from ci_defer.bundle import MANIFEST
@@ -15,6 +16,7 @@ from ci_defer.cleaned import Cleaned, Failure
 from ci_defer.clearance import Found, Item, Order, clearance, places_of, without
 from ci_defer.dbt import Engine
 from ci_defer.dbt.warehouse import Dropped
+from ci_defer.errors import Cancelled, CiDeferError
 from ci_defer.event import Event
 from ci_defer.footprint import Drops, Footprint, Schema, footprint_of, what_to_drop
 from ci_defer.log import Log
@@ -51,41 +53,77 @@ def cleanup(
 ) -> Cleaned:
     """Drop what the runs of a pull request have built, and say what became of it.
 
-    `parse_checkout` says what the pull request that is checked out would build: asked only when no
-    run has recorded anything. `production` reads its newest manifest, if there is one.
-    `warehouse_for` reaches the one of a target; an empty one is the default of the profile.
+    `parse_checkout` says what the pull request that is checked out would build: asked when no run
+    has recorded anything, or when there is more than was recorded, as a run leaves it that was
+    killed. `production` reads its newest manifest, if there is one. `warehouse_for` reaches the one
+    of a target; an empty one is the default of the profile.
 
     Raises CiDeferError when the records, production's manifest or the warehouse cannot be read.
     """
     recorded = footprints.of(pull_request)
+    is_known = True
     if recorded:
         log.info(f"{number(len(recorded), 'run')} of pull request #{pull_request} on record.")
     elif parse_checkout:
         log.info(
             f"No run of pull request #{pull_request} is on record: parsing what it would build."
         )
-        recorded = [parse_checkout()]
+        recorded, parse_checkout = [parse_checkout()], None
+        is_known = False
     if not any(footprint.relations for footprint in recorded):
         return Cleaned(pull_request=pull_request, is_dry_run=is_dry_run, has_built=False)
-    theirs = production()
+    clean = partial(
+        _clean,
+        pull_request,
+        production=production(),
+        warehouse_for=warehouse_for,
+        is_dry_run=is_dry_run,
+        log=log,
+    )
+    cleaned = clean(recorded)
+    if not is_known:
+        # Most of what it could have built it never has.
+        cleaned = replace(cleaned, gone=())
+    if cleaned.left and parse_checkout:
+        log.info(
+            "There is more than the runs have recorded: parsing what the pull request would build."
+        )
+        try:
+            cleaned = cleaned.and_then(clean([*recorded, parse_checkout()]))
+        except Cancelled:
+            raise
+        except CiDeferError as error:
+            log.warning(f"It cannot be parsed, so what nobody recorded stays: {error.message}")
+    if cleaned.is_done:
+        footprints.forget(pull_request)
+    return cleaned
+
+
+def _clean(
+    pull_request: int,
+    recorded: Sequence[Footprint],
+    *,
+    production: Manifest | None,
+    warehouse_for: Callable[[str], Warehouse],
+    is_dry_run: bool,
+    log: Log,
+) -> Cleaned:
+    """Drop what these footprints name, target by target."""
+    # What one target's runs know of production holds for all of them.
+    guard = [place for footprint in recorded for place in footprint.production_schemas]
     by_target: dict[str, list[Footprint]] = {}
     for footprint in recorded:
         by_target.setdefault(footprint.target, []).append(footprint)
-    # What one target's runs know of production holds for all of them.
-    guard = [place for footprint in recorded for place in footprint.production_schemas]
     parts = [
         _of_target(
-            what_to_drop(group, theirs, guard),
+            what_to_drop(group, production, guard),
             warehouse_for(target),
             is_dry_run=is_dry_run,
             log=log,
         )
         for target, group in by_target.items()
     ]
-    cleaned = _together(pull_request, parts, is_dry_run=is_dry_run)
-    if cleaned.is_done:
-        footprints.forget(pull_request)
-    return cleaned
+    return _together(pull_request, parts, is_dry_run=is_dry_run)
 
 
 def footprint_of_checkout(

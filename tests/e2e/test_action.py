@@ -53,6 +53,8 @@ def test_push_then_pull_request__with_the_readmes_workflows(shop: Shop, github: 
     assert outputs["selected-count"] == "23"
     assert outputs["deferred-count"] == "3"
     assert outputs["failed-count"] == "0"
+    assert outputs["pr-schema"] == "ci_pr_7"
+    assert github.artifacts[-1].name == "ci-defer-footprint-bike_rental-7"
     assert "4 nodes built, 18 tests passed" in summary_of(ran)
     assert [note for note in ran.annotations if note.level == "error"] == []
     assert TOKEN not in ran.log + summary_of(ran)
@@ -82,7 +84,8 @@ def test_pull_request__is_compared_with_its_base_though_main_has_moved_on(
 
     # What everybody else does with the same history: the latest state.
     latest = shop.directory / "latest"
-    newest = max(github.artifacts, key=lambda artifact: artifact.created_at)
+    states = [artifact for artifact in github.artifacts if "state" in artifact.name]
+    newest = max(states, key=lambda artifact: artifact.created_at)
     shutil.unpack_archive(_file(shop.directory / "latest.zip", newest.zip), latest)
     shop.use_workflows(install="", state=str(latest))
     others = outputs_of(shop.run_pull_request(payload))
@@ -148,15 +151,6 @@ def test_push__uploads_the_bundle(shop: Shop, github: FakeGitHub) -> None:
     assert bundle.provenance.origin.run_id == str(shop.run_id)
 
 
-def test_push__what_is_not_available_yet_is_refused(shop: Shop) -> None:
-    shop.use_dbt("1.12")
-    shop.use_workflows(install="", pr_schema="ci_{number}")
-    ran = shop.push()
-    assert (ran.returncode, outputs_of(ran)["outcome"]) == (1, "error")
-    (error,) = [note for note in ran.annotations if note.level == "error"]
-    assert error.message.startswith("The setting pr-schema is not available yet")
-
-
 def test_pull_request__dbt_cannot_be_installed(shop: Shop) -> None:
     shop.use_empty_runner()
     shop.use_workflows(install="dbt-core==0.0.0.dev0")
@@ -209,12 +203,14 @@ def test_pull_request__cancelled(shop: Shop) -> None:
     payload = shop.open_pull_request({"models/marts/slow.sql": slow})
     shop.start_run(payload)
     with start_act("pull_request", payload, **shop.arguments("dbt-pull-request.yml")) as process:
-        process.wait_for_log("START sql table model ci_pull_request.slow")
+        process.wait_for_log("START sql table model ci_pr_7.slow")
         process.cancel()
         ran = process.wait()
     assert ran.returncode != 0
     assert outputs_of(ran)["outcome"] == "cancelled", ran.log
     assert "Cancelled before the build was finished" in summary_of(ran)
+    # Said before the build: the upload of it is a step that act, other than GitHub, leaves out.
+    assert outputs_of(ran)["pr-schema"] == "ci_pr_7"
 
 
 def _file(path: Path, content: bytes) -> Path:
