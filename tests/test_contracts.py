@@ -124,7 +124,7 @@ def test_references__are_all_that_expressions_hold() -> None:
 
 
 def test_upload_outputs__are_set_by_the_code() -> None:
-    setting = (MODULES[name] for name in ("cli", "stores.footprints"))
+    setting = (MODULES[name] for name in ("flows", "stores.footprints"))
     nodes = (node for module in setting for node in ast.walk(module))
     strings = {node.value for node in nodes if isinstance(node, ast.Constant)}
     assert set(OF_THE_UPLOAD) <= strings
@@ -326,12 +326,14 @@ EDGE = {
 USE_CASE = {
     "assembly",
     "base_commit",
+    "checkout",
     "cleanup",
     "cleanup_note",
     "cloning",
     "comment",
     "defer",
     "demo",
+    "isolation",
     "newest",
     "onboard",
     "packages",
@@ -341,7 +343,7 @@ USE_CASE = {
     "reparse",
     "state",
 }
-OUTERMOST = {"", "__main__", "cli", "settings", "wiring"}
+OUTERMOST = {"", "__main__", "cli", "flows", "settings", "wiring"}
 # What a pure module may import of other packages.
 LIBRARIES = {"backports", "compression", "msgspec", "yaml"}
 # Of the standard library, what a pure module has no use for.

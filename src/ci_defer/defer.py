@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cache, cached_property, partial
@@ -22,6 +22,7 @@ from ci_defer.assembly import Facts, assemble, node_reports, removed
 from ci_defer.base_commit import History, base_commit
 from ci_defer.blind_spots import Texts
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
+from ci_defer.checkout import Checkout
 from ci_defer.clones import CloneIncremental, clones
 from ci_defer.cloning import Cloner
 from ci_defer.comparison import Changes
@@ -37,13 +38,12 @@ from ci_defer.errors import (
     StateNotFound,
 )
 from ci_defer.event import Event
-from ci_defer.footprint import Footprint, footprint_of
 from ci_defer.git import Git
+from ci_defer.isolation import Isolation, OwnSchema, own_schema
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
 from ci_defer.packages import install_packages
 from ci_defer.plan import Planner
-from ci_defer.pr_schema import SchemaTemplate
 from ci_defer.project import Project, connection_of
 from ci_defer.reparse import EngineFor, Engines, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
@@ -79,22 +79,9 @@ class DeferSettings:
     target: str | None
     production_target: str | None
     parsed_with: ParsedWith
-    pr_schema: SchemaTemplate | None = None
     clone_incremental: CloneIncremental = CloneIncremental.FALSE
     clone_snapshots: bool = False
     with_full_refresh: bool = False
-
-
-@dataclass(frozen=True)
-class Isolation:
-    """What it takes to build a pull request into a schema of its own.
-
-    `engines(schema)` is a context in which there are engines that build into that schema, and
-    `remember` keeps what a run is about to build there for the clean-up.
-    """
-
-    engines: Callable[[str], AbstractContextManager[EngineFor]]
-    remember: Callable[[Footprint], None]
 
 
 def defer(
@@ -110,9 +97,9 @@ def defer(
     log: Log,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> Report:
-    """Build the pull request that is checked out. Never raises CiDeferError.
+    """Build the pull request that is checked out, with `isolation` in a schema of its own.
 
-    `isolation` is there whenever the setting `pr_schema` is.
+    Never raises CiDeferError.
     """
     run = _Run(project, settings, event, git, history, engine_for, isolation, log, now())
     try:
@@ -147,9 +134,7 @@ class _Run:
     started: datetime
     clock: float = field(default_factory=time.monotonic)
     invocations: list[Invocation] = field(default_factory=list)
-    # The pull request's own schema, and the engines that build into it.
-    pr_schema: str = ""
-    engine_for_ours: EngineFor | None = None
+    own: OwnSchema | None = None
     base: str = ""
     passed_over: list[PassedOver] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -160,22 +145,33 @@ class _Run:
     suspected: dict[str, str] = field(default_factory=dict)
     changes: Changes | None = None
     cloned: frozenset[str] = frozenset()
-    footprint: Footprint | None = None
 
     def isolate(self, stack: ExitStack) -> None:
         """Build into a schema of its own from here on, until `stack` ends. Raises CiDeferError."""
-        template = self.settings.pr_schema
-        if template and self.isolation:
-            here = {"commit": self._head(), "branch": self._branch()}
-            self.pr_schema = template.render(self.event, **here)
-            engines = self.isolation.engines(self.pr_schema)
-            self.engine_for_ours = stack.enter_context(engines)
-            self.log.info(f"This run builds into the schema {self.pr_schema}.")
+        if self.isolation:
+            self.own = stack.enter_context(
+                own_schema(
+                    self.isolation,
+                    event=self.event,
+                    commit=self.checkout.head(),
+                    branch=self.checkout.branch(),
+                    key=self.settings.key,
+                    target=self.settings.target or "",
+                    started=self.started,
+                    note=self._note,
+                    log=self.log,
+                )
+            )
+
+    @property
+    def checkout(self) -> Checkout:
+        return Checkout(self.project.directory, self.git)
 
     @property
     def ours(self) -> Engines:
         """Makes engines that parse and build as this run does."""
-        return partial(_for_target, self.engine_for_ours or self.engine_for, self.settings.target)
+        engine_for = self.own.engine_for if self.own else self.engine_for
+        return partial(_for_target, engine_for, self.settings.target)
 
     @property
     def production(self) -> Engines:
@@ -230,39 +226,9 @@ class _Run:
         # What was parsed for our own target says nothing of production.
         if found and production and found.is_of_production and not self.settings.allow_production:
             guard.keep_out_of_production(self.planned, manifest, production)
-        if not (self.pr_schema and self.isolation):
-            return
-        guard.keep_to_schema(self.planned, manifest, production, self.pr_schema)
-        # Also when it is nothing: without a word of any run the clean-up has to look itself.
-        self._remember(manifest)
-
-    def _remember(self, manifest: Manifest) -> None:
-        """Keep for the clean-up what this run builds, as far as `manifest` knows it."""
-        if not (self.pr_schema and self.isolation):
-            return
-        if not (self.event.queued_pull_request or self.event.pull_request):
-            self.log.info(f"Nobody will drop {self.pr_schema}: this run is of no pull request.")
-            return
-        made = footprint_of(
-            self.planned,
-            manifest,
-            self.found.production.manifest if self.found else None,
-            key=self.settings.key,
-            event=self.event,
-            pr_schema=self.pr_schema,
-            target=self.settings.target or "",
-            created_at=self.started.isoformat(timespec="seconds"),
-        )
-        if made == self.footprint:
-            return
-        self.footprint = made
-        try:
-            self.isolation.remember(made)
-        except CiDeferError as error:
-            self._note(
-                f"What this run builds is not on record for the clean-up: {error.message} It will "
-                "parse the pull request again to know it."
-            )
+        if self.own:
+            self.own.check(self.planned, manifest, production)
+            self.own.keep(self.planned, manifest, production)
 
     def _clone(self, manifest: Manifest) -> None:
         """Clone what is built in increments from production, where that can be done."""
@@ -321,7 +287,7 @@ class _Run:
         settings = self.settings
         is_other = settings.production_target not in (None, settings.target)
         # In its own schema there is nothing yet to read from.
-        engines = [self.ours, self.production] if is_other or self.pr_schema else [self.ours]
+        engines = [self.ours, self.production] if is_other or self.own else [self.ours]
         parsed = self._parse(self.base, engines, directory)
         self.found = FoundState(
             parsed[0],
@@ -388,9 +354,10 @@ class _Run:
                 self.manifest = read_manifest(target_path / MANIFEST)
         if self.results is None and not built.interrupted:
             raise _no_results(built)
-        if self.manifest:
+        if self.own and self.manifest:
             # Some relations are known only now: those of --store-failures.
-            self._remember(self.manifest)
+            production = self.found.production.manifest if self.found else None
+            self.own.keep(self.planned, self.manifest, production)
         finished = built.exit_code in (0, 1) and not built.interrupted
         nodes = node_reports(self.facts(), self.results, finished=finished)
         counts = findings.count(nodes)
@@ -432,12 +399,12 @@ class _Run:
             key=self.settings.key,
             project_name=self.project.name,
             directory=self.project.directory,
-            project_dir=self._project_dir(),
+            project_dir=self.checkout.project_dir(),
             target=self.settings.target or "",
-            pr_schema=self.pr_schema,
+            pr_schema=self.own.name if self.own else "",
             cloned=self.cloned,
             event=self.event,
-            head=self.event.head_sha or self._head(),
+            head=self.event.head_sha or self.checkout.head(),
             base=self.base,
             started=self.started,
             seconds=time.monotonic() - self.clock,
@@ -456,47 +423,16 @@ class _Run:
             invocations=self.invocations,
             production_target=self.settings.production_target,
             notes=self.notes,
-            read_text=self._read_text,
+            read_text=self.checkout.text_of_project,
         )
-
-    def _read_text(self, path: str) -> str | None:
-        try:
-            return (self.project.directory / path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            return None
 
     @cached_property
     def _texts(self) -> Texts:
         # The plan and the report ask for the same files.
-        return Texts(before=cache(self._text_before), now=cache(self._text_now))
+        return Texts(before=cache(self._text_before), now=cache(self.checkout.text_now))
 
     def _text_before(self, path: str) -> str | None:
         return self.git.text(self.changes.commit, path) if self.changes else None
-
-    def _text_now(self, path: str) -> str | None:
-        try:
-            # Byte for byte, as git gives the other one.
-            return (self.git.top() / path).read_bytes().decode()
-        except (OSError, UnicodeDecodeError, CiDeferError):
-            return None
-
-    def _head(self) -> str:
-        try:
-            return self.git.commit("HEAD") or ""
-        except CiDeferError:
-            return ""
-
-    def _branch(self) -> str:
-        try:
-            return self.git.branch()
-        except CiDeferError:
-            return ""
-
-    def _project_dir(self) -> str:
-        try:
-            return self.git.prefix().rstrip("/") or "."
-        except CiDeferError:
-            return "."
 
 
 def _for_target(engine_for: EngineFor, target: str | None, project: Project) -> Engine:

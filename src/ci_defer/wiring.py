@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from ci_defer.account import FILE as ACCOUNT_FILE
@@ -21,6 +22,7 @@ from ci_defer.dbt.warehouse import Warehouse
 from ci_defer.event import Event, read_event
 from ci_defer.footprint import Footprint
 from ci_defer.git import Git
+from ci_defer.isolation import Isolation
 from ci_defer.manifest import Manifest
 from ci_defer.newest import newest_manifest
 from ci_defer.profiles import find_profiles, own_schema
@@ -145,6 +147,20 @@ def footprints_of(
 ) -> Footprints:
     """Where the footprints of the pull requests of this project are kept."""
     return open_footprints(settings.state, key, around, session.runner.set_outputs)
+
+
+def isolation_of(
+    session: Session, settings: Settings, project: Project, around: Surroundings
+) -> Isolation | None:
+    """What it takes to build into a schema of its own; None without the setting."""
+    if settings.pr_schema is None:
+        return None
+    key = settings.project or project.name
+    return Isolation(
+        settings.pr_schema,
+        partial(engines_in_schema, session, settings, project),
+        footprints_of(session, settings, key, around).save,
+    )
 
 
 def checkout_footprint(
