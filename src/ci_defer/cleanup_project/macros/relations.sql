@@ -12,38 +12,28 @@
 
 {#- dbt Core shows macros no method for it, but the macro that most adapters list with. -#}
 {%- macro default__ci_defer_relations(place) -%}
-  {%- set pairs = [] -%}
-  {%- for row in list_relations_without_caching(place) -%}
-    {%- do pairs.append([row['schema'], row['name']]) -%}
-  {%- endfor -%}
-  {%- do return(pairs) -%}
+  {%- do return(ci_defer_rows(list_relations_without_caching(place), 'schema', 'name')) -%}
 {%- endmacro -%}
 
 {%- macro snowflake__ci_defer_relations(place) -%}
-  {%- set pairs = [] -%}
-  {%- for row in list_relations_without_caching(place) -%}
-    {%- do pairs.append([row['schema_name'], row['name']]) -%}
-  {%- endfor -%}
-  {%- do return(pairs) -%}
+  {%- do return(ci_defer_rows(list_relations_without_caching(place), 'schema_name', 'name')) -%}
 {%- endmacro -%}
 
-{#- `show tables`, unlike what the adapter tries first, takes Iceberg tables too. Temporary views are
-    of the session, and in no schema. -#}
+{#- `show tables`, unlike what the adapter tries first, takes Iceberg tables too. -#}
 {%- macro spark__ci_defer_relations(place) -%}
-  {%- set pairs = [] -%}
-  {%- for row in list_relations_show_tables_without_caching(place) -%}
-    {%- if row[0] -%}
-      {%- do pairs.append([row[0], row[1]]) -%}
-    {%- endif -%}
-  {%- endfor -%}
-  {%- do return(pairs) -%}
+  {%- do return(ci_defer_rows(list_relations_show_tables_without_caching(place), 0, 1)) -%}
 {%- endmacro -%}
 
 {%- macro databricks__ci_defer_relations(place) -%}
+  {%- do return(ci_defer_rows(show_tables(place), 0, 1)) -%}
+{%- endmacro -%}
+
+{#- Pairs from the columns of a table. Temporary views are of the session, and in no schema. -#}
+{%- macro ci_defer_rows(rows, schema, name) -%}
   {%- set pairs = [] -%}
-  {%- for row in show_tables(place) -%}
-    {%- if row[0] -%}
-      {%- do pairs.append([row[0], row[1]]) -%}
+  {%- for row in rows -%}
+    {%- if row[schema] -%}
+      {%- do pairs.append([row[schema], row[name]]) -%}
     {%- endif -%}
   {%- endfor -%}
   {%- do return(pairs) -%}
