@@ -202,13 +202,14 @@ def test_cleanup__of_a_relation_that_is_stuck_takes_it_with_the_schema() -> None
 
 def test_cleanup__goes_on_behind_what_is_stuck_as_often_as_it_may() -> None:
     names = [f"n{number}" for number in range(9)]
-    built = [("shared", name) for name in names]
-    kept, warehouse = Kept(made(*built)), Warehouse(*built, stuck=names[:-1])
+    built = [("ci_pr_7", name) for name in names]
+    kept, warehouse = Kept(made(*built)), Warehouse(*built, stuck=[*names[:-1], None])
     cleaned = clean(kept, warehouse)
     assert warehouse.drops == ATTEMPTS
-    assert [item.name for item in cleaned.failures] == [f"db.shared.{name}" for name in names]
+    relations = [f"db.ci_pr_7.{name}" for name in names]
+    assert [item.name for item in cleaned.failures] == [*relations, "db.ci_pr_7"]
     reasons = [item.why.partition(":")[0] for item in cleaned.failures]
-    assert reasons == ["it is used"] * ATTEMPTS + ["not tried"] * 3
+    assert reasons == ["it is used"] * ATTEMPTS + ["not tried"] * 4
     assert (cleaned.is_done, kept.forgotten) == (False, [])
 
 

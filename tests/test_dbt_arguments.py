@@ -17,6 +17,7 @@ from ci_defer.dbt.arguments import (
     has_full_refresh,
     parsed_with,
     split,
+    stores_failures,
 )
 from ci_defer.errors import ConfigurationError
 
@@ -214,3 +215,20 @@ def test_parsed_with__of_vars_that_are_none_is_left_to_dbt(text: str) -> None:
 )
 def test_full_refresh__is_told_from_the_flags(text: str, expected: bool) -> None:
     assert has_full_refresh(split(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        ("", {}, False),
+        ("--store-failures", {}, True),
+        ("", {"DBT_STORE_FAILURES": "1"}, True),
+        ("", {"DBT_ENGINE_STORE_FAILURES": "True"}, True),
+        ("", {"DBT_STORE_FAILURES": "false"}, False),
+        ("", {"DBT_ENGINE_STORE_FAILURES": "0", "DBT_STORE_FAILURES": "1"}, False),
+    ],
+)
+def test_stores_failures__by_the_flag_or_its_variable(
+    text: str, environ: dict[str, str], expected: bool
+) -> None:
+    assert stores_failures(split(text), environ) == expected

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from ci_defer.errors import ConfigurationError
-from ci_defer.guard import keep_to_schema, production_relations
+from ci_defer.guard import built_of, keep_to_schema, production_relations
 from tests.test_selection import FUNCTION, SEED, SOURCE, TEST, UNIT_TEST, A, B, C, project, reads
 
 SNAPSHOT = "snapshot.shop.orders"
@@ -20,7 +19,7 @@ def at(unique_id: str, relation: str | None, **more: Any) -> Any:
 
 def taken(ours: Any, theirs: Any) -> bool:
     """Whether the one planned node would replace the one of production."""
-    found = production_relations([ours["unique_id"]], project(ours), project(theirs))
+    found = production_relations(built_of([ours["unique_id"]], project(ours)), project(theirs))
     assert [node.unique_id for node in found] in ([], [ours["unique_id"]])
     return bool(found)
 
@@ -111,11 +110,11 @@ def test_only_what_is_planned_counts_in_the_order_of_the_plan() -> None:
     nodes = [at(unique_id, f"db.prod.{unique_id[-1]}") for unique_id in (A, B, C)]
     production = project(nodes[0], nodes[1], at("model.shop.d", "db.prod.d"))
     planned = [C, B, "model.shop.unknown", A]
-    found = production_relations(planned, project(*nodes), production)
-    assert [node.unique_id for node in found] == [B, A]
-    assert production_relations([], project(*nodes), production) == []
-    assert production_relations([A, B, C], project(*nodes), project()) == []
-    assert production_relations([SOURCE], project(at(SOURCE, "db.prod.a")), production) == []
+    plan = built_of(planned, project(*nodes))
+    assert [node.unique_id for node in production_relations(plan, production)] == [B, A]
+    assert production_relations([], production) == []
+    assert production_relations(plan, project()) == []
+    assert built_of([SOURCE], project(at(SOURCE, "db.prod.a"))) == []
 
 
 def placed(unique_id: str, schema: str, **more: Any) -> Any:
@@ -126,17 +125,20 @@ def placed(unique_id: str, schema: str, **more: Any) -> Any:
     )
 
 
-def keep(*ours: Any, theirs: tuple[Any, ...] = (), **metadata: str) -> None:
-    document = project(*ours)
-    manifest = replace(document, metadata=replace(document.metadata, **metadata))
-    keep_to_schema([item["unique_id"] for item in ours], manifest, project(*theirs), "ci_pr_7")
+def keep(
+    *ours: Any, theirs: tuple[Any, ...] = (), adapter: str = "", stores_failures: bool = False
+) -> None:
+    planned = [item["unique_id"] for item in ours]
+    plan = built_of(planned, project(*ours), stores_failures=stores_failures)
+    keep_to_schema(plan, project(*theirs), "ci_pr_7", adapter=adapter)
 
 
 def test_own_schema__is_where_everything_is_built() -> None:
     keep(placed(A, "ci_pr_7"), placed(B, "ci_pr_7_marts"), placed(C, "X_CI_PR_7"))
     # What makes no relation is nowhere.
     keep(at(TEST, None, schema="dbt_test__audit"), at(UNIT_TEST, None), at(SOURCE, '"a"."b"'))
-    keep_to_schema([A], project(placed(A, "ci_pr_7")), None, "ci_pr_7")
+    plan = built_of([A], project(placed(A, "ci_pr_7")))
+    keep_to_schema(plan, None, "ci_pr_7", adapter="")
 
 
 @pytest.mark.parametrize("schema", ["ci", "ci_pr_71", "analytics", "pr_7", ""])
@@ -156,12 +158,30 @@ def test_own_schema__is_none_that_production_has_built_into(schema: str) -> None
         keep(placed(A, schema), theirs=(placed(C, schema),))
     # Of the same name in another database.
     keep(placed(A, schema), theirs=(placed(C, schema, database="other"),))
-    # Named, and never built.
-    keep(placed(A, schema), theirs=(placed(TEST, schema, relation_name=None),))
+    # What tests find may be there, whatever production's manifest says.
+    with pytest.raises(ConfigurationError, match="Production has built into"):
+        keep(placed(A, schema), theirs=(placed(TEST, schema, relation_name=None),))
+
+
+STORED = {"relation_name": None, "config": {"materialized": "test"}}
+
+
+def test_failures_of_tests__are_built_where_dbt_is_asked_to_keep_them() -> None:
+    test = placed(TEST, "dbt_test__audit", **STORED)
+    keep(test)
+    with pytest.raises(ConfigurationError, match="outside of the pull request's schema"):
+        keep(test, stores_failures=True)
+    # What its own config says goes before the flag.
+    keep(
+        {**test, "config": {"materialized": "test", "store_failures": False}}, stores_failures=True
+    )
+    keep(placed(TEST, "ci_pr_7_dbt_test__audit", **STORED), stores_failures=True)
+    plan = built_of([TEST], project(test), stores_failures=True)
+    assert production_relations(plan, project(test)) == plan
 
 
 @pytest.mark.parametrize(("length", "adapter"), [(63, "postgres"), (200, "snowflake")])
 def test_own_schema__that_postgresql_would_cut_is_refused(length: int, adapter: str) -> None:
-    keep(placed(A, "ci_pr_7_".ljust(length, "x")), adapter_type=adapter)
+    keep(placed(A, "ci_pr_7_".ljust(length, "x")), adapter=adapter)
     with pytest.raises(ConfigurationError, match="has 64 characters, and PostgreSQL would cut it"):
-        keep(placed(A, "ci_pr_7_".ljust(64, "x")), adapter_type="postgres")
+        keep(placed(A, "ci_pr_7_".ljust(64, "x")), adapter="postgres")

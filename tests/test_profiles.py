@@ -174,7 +174,7 @@ def test_target__without_a_word_is_dbts_own_default() -> None:
 
 
 def test_profile__may_come_from_the_environment() -> None:
-    made = changed(PLAIN, profile="{{ env_var('DBT_PROFILE') }}", DBT_PROFILE="shop")
+    made = changed(PLAIN, profile="{{ env_var('TEA_PROFILE') }}", TEA_PROFILE="shop")
     assert made == expected(PLAIN)
 
 
@@ -203,6 +203,14 @@ def test_profiles__that_cannot_be_used(text: str, more: dict[str, Any], message:
     with pytest.raises(ConfigurationError) as caught:
         changed(text, **more)
     caught.match(message)
+
+
+@pytest.mark.parametrize("variable", ["DBT_TARGET", "DBT_ENGINE_TARGET", "DBT_PROFILE"])
+def test_variables__that_may_say_otherwise_are_refused(variable: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"The variable {variable} may say another"):
+        changed(PLAIN, target=None, **{variable: "prod"})
+    if "TARGET" in variable:
+        assert changed(PLAIN, **{variable: "prod"}) == expected(PLAIN)
 
 
 def test_yaml_errors__do_not_quote_the_file() -> None:

@@ -32,7 +32,8 @@ class Cleaned:
     """What became of all that the runs of one pull request have built. Names are of relations.
 
     `gone` was not there any more, `left` is in a schema of the pull request and nobody recorded it,
-    `kept` is in a schema of production. Of a dry run `schemas` and `relations` would be dropped.
+    `kept` is in a schema that is not the pull request's. Of a dry run `schemas` and `relations`
+    would be dropped.
     """
 
     pull_request: int
@@ -132,7 +133,7 @@ def render_note(cleaned: Cleaned) -> str:
     for title, names in (
         ("Could not be dropped", [item.name for item in cleaned.failures]),
         ("Not dropped, as no run has built it", cleaned.left),
-        ("Not dropped, as it is in a schema of production", cleaned.kept),
+        ("Not dropped, as it is in a schema of production or of others", cleaned.kept),
     ):
         if names:
             shown = listing([code(name) for name in names[:MAX_NAMES]], MAX_NAMES_IN_NOTE)
@@ -145,7 +146,7 @@ def _lists(cleaned: Cleaned, done: str) -> list[tuple[str, Sequence[str]]]:
         (done, (*cleaned.schemas, *cleaned.relations)),
         ("Gone already", cleaned.gone),
         ("Left in the schema, as no run of this pull request has built it", cleaned.left),
-        ("Not dropped, as it is in a schema of production", cleaned.kept),
+        ("Not dropped, as it is in a schema of production or of others", cleaned.kept),
     )
     return [(title, names) for title, names in titles if names]
 

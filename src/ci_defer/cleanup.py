@@ -19,6 +19,7 @@ from ci_defer.dbt.warehouse import Dropped
 from ci_defer.errors import Cancelled, CiDeferError
 from ci_defer.event import Event
 from ci_defer.footprint import Drops, Footprint, Schema, footprint_of, what_to_drop
+from ci_defer.guard import all_built
 from ci_defer.log import Log
 from ci_defer.manifest import Manifest, read_manifest
 from ci_defer.names import carries
@@ -144,16 +145,15 @@ def footprint_of_checkout(
     install_packages(project, engine, log, ran=lambda _: None)
     engine.parse().check("parse the pull request", "Drop its schema by hand, if there is one.")
     manifest = read_manifest(project.target_path / MANIFEST)
-    nodes = (*manifest.nodes.values(), *manifest.functions.values())
-    own = [node.unique_id for node in nodes if carries(node.schema or "", pr_schema)]
+    own = [node for node in all_built(manifest) if carries(node.schema or "", pr_schema)]
     return footprint_of(
         own,
-        manifest,
         None,
         key=key,
         event=event,
         pr_schema=pr_schema,
         target=target,
+        adapter=manifest.metadata.adapter_type or "",
         created_at="",
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_defer.bundle import RUN_RESULTS, Bundle
+from ci_defer.clearance import Item
 from ci_defer.clones import Clones
 from ci_defer.dbt import Engine, Invocation, Selection
 from ci_defer.dbt.output import error_message
@@ -20,6 +21,8 @@ from ci_defer.footprint import Relation
 from ci_defer.manifest import Manifest, Node, read_run_results
 from ci_defer.wording import listing
 
+# An error ends the operation, which then goes on behind what failed.
+ATTEMPTS = 4
 # dbt's word for a node that was cloned, or that has been before.
 SUCCESS = "success"
 
@@ -65,18 +68,30 @@ class Cloner:
         return done
 
     def _copy(self, nodes: Sequence[Node]) -> frozenset[str]:
-        there = self.production.manifest
-        pairs = [(_recorded(there, node), Relation.of(node)) for node in nodes]
+        """Copy one after the other, past what cannot be copied."""
+        rest: dict[Item, tuple[Relation, Relation]] = {
+            (here.place, here.identifier): (_recorded(self.production.manifest, node), here)
+            for node in nodes
+            for here in (Relation.of(node),)
+        }
+        done: set[str] = set()
         why = ""
-        try:
-            copied = self.warehouse.copy(pairs)
-            done, why = frozenset(item.unique_id for item in copied.done), copied.why
-        except Cancelled:
-            raise
-        except CiDeferError as error:
-            done, why = frozenset(), error.message
-        self._say_what_is_left(nodes, done, why)
-        return done
+        for _ in range(ATTEMPTS):
+            try:
+                copied = self.warehouse.copy(list(rest.values()))
+            except Cancelled:
+                raise
+            except CiDeferError as error:
+                why = error.message
+                break
+            done |= {rest[item][1].unique_id for item in copied.done}
+            why = why or copied.why
+            settled = copied.done | copied.absent | {copied.failed}
+            rest = {item: pair for item, pair in rest.items() if item not in settled}
+            if not (rest and copied.failed):
+                break
+        self._say_what_is_left(nodes, frozenset(done), why)
+        return frozenset(done)
 
     def _say_what_is_left(self, nodes: Sequence[Node], done: frozenset[str], why: str) -> None:
         left = [node.name for node in nodes if node.unique_id not in done]

@@ -67,7 +67,8 @@ from ci_defer.wording import (
 class DeferSettings:
     """How to select and defer, in dbt's words. `key` is the setting `project`.
 
-    `with_full_refresh` says that dbt was asked to rebuild incremental models.
+    `with_full_refresh` says that dbt was asked to rebuild incremental models, `stores_failures`
+    that it was asked to keep what tests find.
     """
 
     key: str
@@ -82,6 +83,7 @@ class DeferSettings:
     clone_incremental: CloneIncremental = CloneIncremental.FALSE
     clone_snapshots: bool = False
     with_full_refresh: bool = False
+    stores_failures: bool = False
 
 
 def defer(
@@ -207,12 +209,11 @@ class _Run:
         self.found, self.manifest = plan.found, plan.manifest
         self.planned, self.suspected = plan.unique_ids, plan.suspected
         self.changes = plan.changes
-        if self.planned:
-            self.log.info(text.render_plan(self.report(Outcome.SUCCESS, "")))
-        self._keep_in_place(plan.manifest)
         if not self.planned:
             gone = removed(self.facts())
             return self.report(Outcome.NO_CHANGES, nothing_selected(gone))
+        self.log.info(text.render_plan(self.report(Outcome.SUCCESS, "")))
+        self._keep_in_place(plan.manifest)
         self._clone(plan.manifest)
         return self._build(self._selection(self.found))
 
@@ -223,12 +224,13 @@ class _Run:
         """
         found = self.found
         production = found.production.manifest if found else None
+        stored = self.settings.stores_failures
+        plan = guard.built_of(self.planned, manifest, stores_failures=stored)
         # What was parsed for our own target says nothing of production.
         if found and production and found.is_of_production and not self.settings.allow_production:
-            guard.keep_out_of_production(self.planned, manifest, production)
+            guard.keep_out_of_production(plan, production)
         if self.own:
-            self.own.check(self.planned, manifest, production)
-            self.own.keep(self.planned, manifest, production)
+            self.own.keep(plan, production, adapter=manifest.metadata.adapter_type or "")
 
     def _clone(self, manifest: Manifest) -> None:
         """Clone what is built in increments from production, where that can be done."""
@@ -338,7 +340,8 @@ class _Run:
             exclude=settings.exclude,
             state=found.compared.directory,
             defer_state=found.production.directory if found.is_compared_apart else None,
-            favor_state=settings.favor_state,
+            # Its own schema may hold what an earlier push built, and a later one took back.
+            favor_state=settings.favor_state or self.own is not None,
         )
 
     def _build(self, selection: Selection) -> Report:
@@ -354,10 +357,6 @@ class _Run:
                 self.manifest = read_manifest(target_path / MANIFEST)
         if self.results is None and not built.interrupted:
             raise _no_results(built)
-        if self.own and self.manifest:
-            # Some relations are known only now: those of --store-failures.
-            production = self.found.production.manifest if self.found else None
-            self.own.keep(self.planned, self.manifest, production)
         finished = built.exit_code in (0, 1) and not built.interrupted
         nodes = node_reports(self.facts(), self.results, finished=finished)
         counts = findings.count(nodes)

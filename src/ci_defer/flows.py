@@ -18,7 +18,7 @@ from ci_defer.cleanup import cleanup as run_cleanup
 from ci_defer.cleanup_note import note_on_comment
 from ci_defer.comment import Commented, CommentWhen, marked_project
 from ci_defer.comment import comment as write_comment
-from ci_defer.dbt.arguments import has_full_refresh, split
+from ci_defer.dbt.arguments import has_full_refresh, split, stores_failures
 from ci_defer.defer import DeferSettings
 from ci_defer.defer import defer as run_defer
 from ci_defer.errors import ConfigurationError, ExitCode
@@ -148,6 +148,7 @@ def defer(session: Session, settings: Settings, event: Event) -> None:
     git = git_of(session, settings, project, event)
     key = settings.project or project.name
     around = surroundings(session, settings, event, git, rest)
+    words = split(settings.dbt_args)
     made = run_defer(
         project,
         DeferSettings(
@@ -162,7 +163,8 @@ def defer(session: Session, settings: Settings, event: Event) -> None:
             parsed_with=as_parsed(settings, settings.target),
             clone_incremental=settings.clone_incremental,
             clone_snapshots=settings.clone_snapshots,
-            with_full_refresh=has_full_refresh(split(settings.dbt_args)),
+            with_full_refresh=has_full_refresh(words),
+            stores_failures=stores_failures(words, session.environ),
         ),
         lambda: open_source(settings.state, key, around),
         event=event,

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from ci_defer.errors import InvalidFootprint
 from ci_defer.event import Event
-from ci_defer.guard import is_built
+from ci_defer.guard import all_built
 from ci_defer.manifest import Manifest, Node
 from ci_defer.names import carries, plain
 
@@ -98,7 +98,7 @@ class Footprint(Part, frozen=True, kw_only=True):
 class Drops:
     """What a clean-up may drop: the relations, and the schemas that nothing is left in then.
 
-    `kept` is what the runs have built in schemas of production.
+    `kept` is what the runs have built elsewhere, in schemas of production or of everybody.
     """
 
     relations: tuple[Relation, ...] = ()
@@ -110,28 +110,25 @@ class Drops:
 
 
 def footprint_of(
-    planned: Sequence[str],
-    manifest: Manifest,
+    plan: Sequence[Node],
     production: Manifest | None,
     *,
     key: str,
     event: Event,
     pr_schema: str,
     target: str,
+    adapter: str,
     created_at: str,
 ) -> Footprint:
-    """What a run of the pull request of `event` is about to build: the `planned` unique ids.
+    """What a run of the pull request of `event` is about to build: a plan (`guard.built_of`).
 
-    `manifest` is of this run, `key` the setting `project`. Raises ValueError for an event without
+    `key` is the setting `project`. Raises ValueError for an event without
     a pull request.
     """
     number = event.queued_pull_request or event.pull_request
     if number is None:
         raise ValueError("only a pull request leaves a footprint")
-    relations = [
-        Relation.of(node) for node in map(manifest.find, planned) if node and is_built(node)
-    ]
-    theirs = (*production.nodes.values(), *production.functions.values()) if production else ()
+    relations = [Relation.of(node) for node in plan]
     return Footprint(
         project=key,
         pull_request=number,
@@ -139,11 +136,11 @@ def footprint_of(
         run_attempt=event.run_attempt,
         pr_schema=pr_schema,
         target=target,
-        adapter=manifest.metadata.adapter_type or "",
+        adapter=adapter,
         created_at=created_at,
         relations=relations,
         schemas=_places(relations),
-        production_schemas=_places(Relation.of(node) for node in theirs if is_built(node)),
+        production_schemas=_places(map(Relation.of, all_built(production) if production else ())),
     )
 
 
@@ -161,20 +158,26 @@ def what_to_drop(
     footprints = list(footprints)
     theirs = {place for item in footprints for place in item.production_schemas} | {*guarded}
     if production:
-        built = (*production.nodes.values(), *production.functions.values())
-        theirs |= {Relation.of(node).place for node in built if is_built(node)}
+        theirs |= {Relation.of(node).place for node in all_built(production)}
     spared = _Places(theirs)
-    relations = _unique(relation for item in footprints for relation in item.relations)
     schemas = {
         _plain_place(place): place
         for item in footprints
         for place in item.schemas
         if carries(place.schema, item.pr_schema) and place not in spared
     }
+    # Whatever a run has recorded: what is not in a schema of its own may be somebody else's.
+    own = _unique(
+        relation
+        for item in footprints
+        for relation in item.relations
+        if carries(relation.schema, item.pr_schema) and relation.place not in spared
+    )
+    others = _unique(relation for item in footprints for relation in item.relations)
     return Drops(
-        relations=tuple(item for item in relations if item.place not in spared),
+        relations=tuple(own),
         schemas=tuple(schemas.values()),
-        kept=tuple(item for item in relations if item.place in spared),
+        kept=tuple(item for item in others if item not in own),
     )
 
 

@@ -15,7 +15,7 @@ from ci_defer.errors import CiDeferError
 from ci_defer.event import Event
 from ci_defer.footprint import Footprint, footprint_of
 from ci_defer.log import Log
-from ci_defer.manifest import Manifest
+from ci_defer.manifest import Manifest, Node
 from ci_defer.pr_schema import SchemaTemplate
 from ci_defer.reparse import EngineFor
 
@@ -33,7 +33,7 @@ class Isolation:
     remember: Callable[[Footprint], None]
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class OwnSchema:
     """The schema of one run, for as long as `engine_for` can build into it.
 
@@ -49,35 +49,26 @@ class OwnSchema:
     started: datetime
     note: Callable[[str], None]
     log: Log
-    _remembered: Footprint | None = None
 
-    def check(
-        self, planned: Sequence[str], manifest: Manifest, production: Manifest | None
-    ) -> None:
-        """Raise ConfigurationError when a planned node would be built anywhere else."""
-        guard.keep_to_schema(planned, manifest, production, self.name)
+    def keep(self, plan: Sequence[Node], production: Manifest | None, *, adapter: str) -> None:
+        """See that a plan (`guard.built_of`) stays in the schema, and keep it for the clean-up.
 
-    def keep(self, planned: Sequence[str], manifest: Manifest, production: Manifest | None) -> None:
-        """Keep for the clean-up what is built, as far as `manifest` knows it by now.
-
-        Also when it is nothing: without a word of any run the clean-up has to look itself.
+        Raises ConfigurationError when something would be built anywhere else.
         """
+        guard.keep_to_schema(plan, production, self.name, adapter=adapter)
         if not (self.event.queued_pull_request or self.event.pull_request):
             self.log.info(f"Nobody will drop {self.name}: this run is of no pull request.")
             return
         made = footprint_of(
-            planned,
-            manifest,
+            plan,
             production,
             key=self.key,
             event=self.event,
             pr_schema=self.name,
             target=self.target,
+            adapter=adapter,
             created_at=self.started.isoformat(timespec="seconds"),
         )
-        if made == self._remembered:
-            return
-        self._remembered = made
         try:
             self.remember(made)
         except CiDeferError as error:

@@ -89,6 +89,7 @@ class NodeConfig(Record, frozen=True, gc=False):
     schema: Any = None
     snapshot_meta_column_names: Any = None
     sql_header: Any = None
+    store_failures: Any = None
     static_analysis: Any = None
     strategy: Any = None
     tags: Any = None

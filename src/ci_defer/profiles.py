@@ -29,6 +29,14 @@ MERGE = "tag:yaml.org,2002:merge"
 STRING = "tag:yaml.org,2002:str"
 # Every adapter calls it `schema`; that of BigQuery has another name for it as well.
 SCHEMA_FIELDS = ("schema", "dataset")
+# https://docs.getdbt.com/reference/global-configs/about-global-configs
+OVERRIDING = {
+    "DBT_TARGET": "target",
+    "DBT_ENGINE_TARGET": "target",
+    "DBT_PROFILE": "profile",
+    "DBT_ENGINE_PROFILE": "profile",
+}
+CURES = {"target": "the setting target", "profile": "--profile in dbt-args"}
 # The one kind of Jinja whose value we know as dbt does.
 ENV_VAR = re.compile(
     r"""\s*\{\{-?\s*env_var\(\s*(?P<q>['"])(?P<name>\w+)(?P=q)\s*"""
@@ -91,6 +99,14 @@ def with_schema(
     names. What a YAML anchor shares with other targets is changed for this one only.
     """
     root = _compose(text)
+    for variable, setting in OVERRIDING.items():
+        if environ.get(variable) and not (setting == "target" and target):
+            # Some versions of dbt read it, others do not.
+            raise ConfigurationError(
+                f"The variable {variable} may say another {setting} than the settings.",
+                f"pr-schema changes one target of one profile: say which with {CURES[setting]}, "
+                f"without {variable}.",
+            )
     name = _resolved(profile, environ, "profile")
     found = _lookup(root, name)
     if not isinstance(found, yaml.MappingNode):
@@ -151,10 +167,9 @@ def _resolved(text: str, environ: Mapping[str, str], setting: str) -> str:
     found = ENV_VAR.fullmatch(text)
     value = environ.get(found["name"], found["default"]) if found else None
     if value is None:
-        cure = "the setting target" if setting == "target" else "--profile in dbt-args"
         raise ConfigurationError(
             f"Which {setting} is meant cannot be told from {text.strip()}.",
-            f"pr-schema changes one target of one profile: say which with {cure}.",
+            f"pr-schema changes one target of one profile: say which with {CURES[setting]}.",
         )
     return value
 

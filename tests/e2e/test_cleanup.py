@@ -116,8 +116,10 @@ def any_shop(
 
 OWN = [("ci_pr_7", "orders"), ("ci_pr_7", "v_sales"), ("ci_pr_7_marts", "totals")]
 LEFTOVERS = [("ci_pr_7", "orders__dbt_tmp"), ("ci_pr_7_marts", "totals__dbt_backup")]
-EARLY = [("ci_pr_7", "gone_since"), ("shared", "of_7")]
-OTHERS = [("ci_pr_71", "orders"), ("shared", "orders")]
+EARLY = [("ci_pr_7", "gone_since")]
+# Of 7 too, and where others are: nobody knows whose it is by now.
+ELSEWHERE = [("shared", "of_7")]
+OTHERS = [("ci_pr_71", "orders"), ("shared", "orders"), *ELSEWHERE]
 
 
 def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop) -> None:
@@ -127,13 +129,13 @@ def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop
     hostile = [("ci_pr_7", name) for name in (*HOSTILE, QUOTED)]
     build(shop, [*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile])
     before = production(shop)
-    kept(shop).save(recorded([*OWN, *EARLY, ("ci_pr_7", "never_built")], "1"))
+    kept(shop).save(recorded([*OWN, *EARLY, *ELSEWHERE, ("ci_pr_7", "never_built")], "1"))
     # Production's own, which the pull request should never have built.
     kept(shop).save(recorded([*OWN, *hostile, ("ANALYTICS", "orders")], "2"))
 
     looked = cleanup(shop, "--dry-run")
     assert looked.exit_code == 0, looked.output
-    both = "schemas warehouse.ci_pr_7, warehouse.ci_pr_7_marts and 21 relations"
+    both = "schemas warehouse.ci_pr_7, warehouse.ci_pr_7_marts and 20 relations"
     assert f"Would drop {both} of pull request #7." in looked.stdout
     everything = {*OWN, *LEFTOVERS, *EARLY, *OTHERS, *hostile}
     assert relations(shop) == everything
@@ -146,7 +148,8 @@ def test_cleanup__drops_what_the_runs_have_built_and_nothing_else(any_shop: Shop
     said = ran.ours
     assert f"Dropped {both} of pull request #7." in said
     assert "Gone already:\n  warehouse.ci_pr_7.never_built\n" in said
-    assert "Not dropped, as it is in a schema of production:\n  warehouse.ANALYTICS.orders" in said
+    spared = "  warehouse.ANALYTICS.orders\n  warehouse.shared.of_7"
+    assert f"Not dropped, as it is in a schema of production or of others:\n{spared}" in said
     assert kept(shop).of(7) == []
 
     again = cleanup(shop)
@@ -172,32 +175,32 @@ def test_cleanup__of_what_is_gone_already_says_so_and_forgets_it(quick_shop: Sho
 @pytest.mark.parametrize("any_shop", [DBT_VERSIONS[-1], DBT_V2], indirect=True)
 def test_cleanup__lists_what_cannot_be_dropped_and_goes_on(any_shop: Shop) -> None:
     shop = any_shop
-    build(shop, [*OWN, ("shared", "parent"), ("shared", "other")])
+    build(shop, [*OWN, ("shared", "other")])
     # DuckDB drops no table that another one refers to.
     shop.sql(
-        "create table shared.a_parent (id integer primary key)",
-        "create table shared.child (id integer references shared.a_parent (id))",
+        "create table ci_pr_7.a_parent (id integer primary key)",
+        "create table ci_pr_7.child (id integer references ci_pr_7.a_parent (id))",
         "select 1",
     )
-    mine = [*OWN, ("shared", "a_parent"), ("shared", "other")]
-    kept(shop).save(recorded(mine))
+    kept(shop).save(recorded([*OWN, ("ci_pr_7", "a_parent")]))
     ran = cleanup(shop)
     assert ran.exit_code == 3, ran.output
     (error,) = ran.errors
-    assert "Could not be dropped: warehouse.shared.a_parent. " in error
+    assert "Could not be dropped: warehouse.ci_pr_7.a_parent. " in error
     assert "Run the job again, or drop it by hand." in error
     # The reason is the database's, and nothing of what dbt says besides.
     assert 'main key table of the table "child"' in error
     assert "run-operation" not in error
     assert "dropping" not in error
-    assert relations(shop) == {("shared", name) for name in ("parent", "a_parent", "child")}
-    assert schemas(shop) == {"shared"}
+    stuck = {("ci_pr_7", name) for name in ("a_parent", "child")}
+    assert relations(shop) == {*stuck, ("shared", "other")}
+    assert schemas(shop) == {"ci_pr_7", "shared"}
     assert len(kept(shop).of(7)) == 1
 
-    shop.sql("drop table shared.child", "select 1")
+    shop.sql("drop table ci_pr_7.child", "select 1")
     again = cleanup(shop)
     assert again.exit_code == 0, again.output
-    assert relations(shop) == {("shared", "parent")}
+    assert relations(shop) == {("shared", "other")}
     assert kept(shop).of(7) == []
 
 

@@ -127,6 +127,15 @@ def test_postgresql__two_pull_requests_at_once_and_one_is_cancelled(
     # Nothing of it is left, and the other one's is untouched.
     assert ledger.others() == built(7, [*CLONED, *NEW])
     assert ledger.other_schemas() == {"ci_pr_7_marts"}
+    # What somebody has put upon it is not dropped along, least of all in production's schema.
+    warehouse.execute("create view analytics_marts.board as select * from ci_pr_7_marts.report")
+    refused = one.close(7)
+    assert refused.exit_code == 3
+    [error] = refused.errors
+    assert "ci_pr_7_marts.report" in error
+    assert "depends on" in refused.output
+    assert ("analytics_marts", "board") in ledger.production()
+    warehouse.execute("drop view analytics_marts.board")
     is_fine(one.close(7))
     assert ledger.other_schemas() == set()
     assert ledger.production() == before
@@ -310,14 +319,35 @@ def test_close__without_a_record_parses_what_would_have_been_built(ledger: Ledge
     assert ledger.other_schemas() == set()
 
 
-def test_second_push__goes_on_and_what_an_earlier_one_built_is_dropped_too(ledger: Ledger) -> None:
-    first = ledger.pull_request(7, *CHANGE)
+def test_second_push__reads_nothing_that_the_first_one_took_back(ledger: Ledger) -> None:
+    staging, balances = "models/staging/stg_payments.sql", "models/marts/balances.sql"
+    first = ledger.pull_request(7, staging, "amount from", "1000 * amount as amount from")
     first.write("models/marts/idea.sql", "select 1 as one\n")
-    is_fine(first.defer("--clone-incremental", "copy"))
-    assert ("ci_pr_7_marts", "idea") in ledger.others()
-    (first.project / "models/marts/idea.sql").unlink()
+    copy = ("--clone-incremental", "copy")
+    is_fine(first.defer(*copy))
+    found = ledger.others()
+    assert ("ci_pr_7_marts", "idea") in found
+    assert found["ci_pr_7_marts", "payments_log"] == (
+        "table",
+        [*CLONED, (4, 40_000, "increment"), (5, 50_000, "increment")],
+    )
+
     second = replace(first, more={**first.more, "GITHUB_RUN_ID": "2"})
-    is_fine(second.defer("--clone-incremental", "copy"))
+    (second.project / "models/marts/idea.sql").unlink()
+    second.repository.run("checkout", "--quiet", "main", staging)
+    for path in (balances, LOG):
+        text = (second.project / path).read_text(encoding="utf-8")
+        second.write(path, text.replace("amount", "amount /* the same */", 1))
+    is_fine(second.defer(*copy))
+    found = ledger.others()
+    # Of production's payments, though the first push has left a view of its own.
+    assert found["ci_pr_7_marts", "balances"] == (
+        "table",
+        [("ada", 80), ("bram", 20), ("cleo", 50)],
+    )
+    # And upon production's rows, not upon those of the first push.
+    assert found["ci_pr_7_marts", "payments_log"] == ("table", [*CLONED, *NEW])
+
     is_fine(second.close(7))
     assert ledger.others() == {}
     assert ledger.other_schemas() == set()

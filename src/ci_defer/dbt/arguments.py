@@ -8,7 +8,7 @@ compares the table with the real ones.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -37,6 +37,8 @@ OURS = {
     "--help": "dbt itself",
     "--version": "dbt itself",
 }
+# What click takes for yes in a variable.
+TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 OURS_SHORT = {"s": "--select", "m": "--models", "t": "--target", "h": "--help", "v": "--version"}
 OURS_SHORT["V"] = "--version"
 
@@ -109,6 +111,13 @@ def has_full_refresh(words: Sequence[str]) -> bool:
         elif word.startswith("-") and not word.startswith("--") and "f" in word[1:]:
             found = True
     return found
+
+
+def stores_failures(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether dbt is asked to keep what tests find, by a flag or by its variable."""
+    names = ("DBT_ENGINE_STORE_FAILURES", "DBT_STORE_FAILURES")
+    value = next((environ[name] for name in names if name in environ), "")
+    return "--store-failures" in words or value.lower() in TRUE
 
 
 def for_operation(words: tuple[str, ...]) -> tuple[str, ...]:

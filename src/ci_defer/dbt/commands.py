@@ -79,7 +79,8 @@ class CommandEngine:
         return Plan(ran.invocation, selected)
 
     def clone(self, selection: Selection) -> Invocation:
-        flags = ["--select", *selection.select, "--state", str(selection.state)]
+        # Without the last one dbt leaves what is there: the clone of an earlier run, changed since.
+        flags = ["--select", *selection.select, "--state", str(selection.state), "--full-refresh"]
         # What is cloned was selected before, so no flag that selects belongs here either.
         own = arguments.for_parse(self._settings.arguments)
         return self._run("clone", *flags, *own, "--write-json").invocation

@@ -46,9 +46,14 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Copied:
-    """The tables that are there now, and `why` the rest is not."""
+    """What became of copies: `done` is there now, `absent` is not where it was to be copied from.
 
-    done: frozenset[Relation]
+    `failed` ended the operation, for the reason `why`.
+    """
+
+    done: frozenset[Item]
+    absent: frozenset[Item]
+    failed: Item | None = None
     why: str = ""
 
 
@@ -106,7 +111,7 @@ class Warehouse:
         return Dropped(done, gone, left, kept, begun[-1], error_message(ran.tail))
 
     def copy(self, pairs: Sequence[tuple[Relation, Relation]]) -> Copied:
-        """Copy the first table of each pair to the second, unless that is there already.
+        """Copy the first table of each pair to the second, in the place of what is there.
 
         An error of the database ends it. Raises CiDeferError when dbt could not begin.
         """
@@ -114,13 +119,17 @@ class Warehouse:
         ran, steps = self._operate("ci_defer_copy", tables)
         if ran.interrupted:
             raise Cancelled("Cancelled while dbt was copying from production.")
-        done = {(place, rest[0]) for kind, place, rest in _of_places(steps) if kind == "copied"}
+        by_kind: dict[str, list[Item]] = {}
+        for kind, place, rest in _of_places(steps):
+            by_kind.setdefault(kind, []).append((place, rest[0]))
+        done, absent = (frozenset(by_kind.get(kind, ())) for kind in ("copied", "absent"))
         if ran.exit_code == 0:
             _check_end(steps)
-        return Copied(
-            frozenset(to for _, to in pairs if (to.place, to.identifier) in done),
-            error_message(ran.tail) if ran.exit_code else "",
-        )
+            return Copied(done, absent)
+        begun = by_kind.get("copying", [])
+        if not begun or begun[-1] in done | absent:
+            raise DbtError(f"dbt cannot copy anything: {error_message(ran.tail)}", HINT)
+        return Copied(done, absent, begun[-1], error_message(ran.tail))
 
     def _order(self, order: Order) -> list[Any]:
         return [

@@ -15,6 +15,25 @@
   {%- do return(ci_defer_rows(list_relations_without_caching(place), 'schema', 'name')) -%}
 {%- endmacro -%}
 
+{#- The youngest first: what reads another one is always younger, and dropped before it. Functions,
+    which views may call, come last. -#}
+{%- macro postgres__ci_defer_relations(place) -%}
+  {%- set found = run_query(
+    'select nspname as schema, name from ('
+    ~ 'select relnamespace as namespace, relname as name, 0 as kind, oid from pg_class '
+    ~ "where relkind in ('r', 'p', 'v', 'm', 'f') union all "
+    ~ 'select pronamespace, proname, 1, oid from pg_proc'
+    ~ ') as made join pg_namespace on pg_namespace.oid = namespace '
+    ~ "where lower(nspname) = lower('" ~ place.schema ~ "') order by kind, made.oid desc"
+  ) -%}
+  {%- do return(ci_defer_rows(found, 'schema', 'name')) -%}
+{%- endmacro -%}
+
+{#- It is built on the adapter of PostgreSQL, and has other catalogs. -#}
+{%- macro redshift__ci_defer_relations(place) -%}
+  {%- do return(default__ci_defer_relations(place)) -%}
+{%- endmacro -%}
+
 {%- macro snowflake__ci_defer_relations(place) -%}
   {%- do return(ci_defer_rows(list_relations_without_caching(place), 'schema_name', 'name')) -%}
 {%- endmacro -%}

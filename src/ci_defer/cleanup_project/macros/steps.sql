@@ -26,7 +26,7 @@
       {%- set relation = adapter.get_relation(database, found_schema, identifier) -%}
       {%- if relation -%}
         {%- do ci_defer_begin() -%}
-        {%- do adapter.drop_relation(relation) -%}
+        {%- do ci_defer_drop_relation(relation) -%}
         {%- do adapter.commit() -%}
         {%- do ci_defer_say(token, ['dropped', database, schema, identifier]) -%}
       {%- else -%}
@@ -45,7 +45,7 @@
       {%- endfor -%}
       {%- if not others -%}
         {%- set place = ci_defer_place(database, schema, quoted) -%}
-        {%- do adapter.drop_schema(place) -%}
+        {%- do ci_defer_drop_schema(place) -%}
         {%- set exists = ci_defer_schema_exists(database, schema, ci_defer_is_bare(place, schema)) -%}
         {%- do ci_defer_say(token, ['kept' if exists else 'dropped', database, schema, none]) -%}
       {%- endif -%}
@@ -54,15 +54,51 @@
   {%- do ci_defer_say(token, ['end']) -%}
 {%- endmacro -%}
 
-{#- Copy tables: each one that is not there yet, with a schema for it.
+{%- macro ci_defer_drop_relation(relation) -%}
+  {%- do return(adapter.dispatch('ci_defer_drop_relation', 'ci_defer_cleanup')(relation)) -%}
+{%- endmacro -%}
+
+{%- macro default__ci_defer_drop_relation(relation) -%}
+  {%- do adapter.drop_relation(relation) -%}
+{%- endmacro -%}
+
+{#- dbt says `cascade` here, which drops what reads the relation too: a view of production's, say. -#}
+{%- macro postgres__ci_defer_drop_relation(relation) -%}
+  {%- call statement('ci_defer_drop', auto_begin=False) -%}
+    drop {{ relation.type | replace('_', ' ') }} if exists {{ relation }} restrict
+  {%- endcall -%}
+{%- endmacro -%}
+
+{%- macro ci_defer_drop_schema(place) -%}
+  {%- do return(adapter.dispatch('ci_defer_drop_schema', 'ci_defer_cleanup')(place)) -%}
+{%- endmacro -%}
+
+{%- macro default__ci_defer_drop_schema(place) -%}
+  {%- do adapter.drop_schema(place) -%}
+{%- endmacro -%}
+
+{%- macro postgres__ci_defer_drop_schema(place) -%}
+  {%- call statement('ci_defer_drop', auto_begin=True) -%}
+    drop schema if exists {{ place.include(database=False) }} restrict
+  {%- endcall -%}
+  {%- do adapter.commit() -%}
+{%- endmacro -%}
+
+{#- Copy tables: each one that is there, in the place of what is here, with a schema for it.
 
     Plain SQL, as dbt has no other way to copy a table. -#}
 {%- macro ci_defer_copy() -%}
   {%- set token, copies = fromjson(var('ci_defer_cleanup')) -%}
   {%- for source, target in copies -%}
+    {%- do ci_defer_say(token, ['copying', target[0], target[1], target[2]]) -%}
+    {%- set there = adapter.get_relation(source[0], source[1], source[2]) -%}
     {%- set here = adapter.get_relation(target[0], target[1], target[2]) -%}
-    {%- if not here -%}
-      {%- set there = ci_defer_table(source) -%}
+    {%- if there -%}
+      {%- if here -%}
+        {%- do ci_defer_begin() -%}
+        {%- do adapter.drop_relation(here) -%}
+        {%- do adapter.commit() -%}
+      {%- endif -%}
       {%- set here = ci_defer_table(target) -%}
       {%- do adapter.create_schema(here.without_identifier()) -%}
       {%- call statement('ci_defer_copy', auto_begin=True) -%}
@@ -70,7 +106,7 @@
       {%- endcall -%}
       {%- do adapter.commit() -%}
     {%- endif -%}
-    {%- do ci_defer_say(token, ['copied', target[0], target[1], target[2]]) -%}
+    {%- do ci_defer_say(token, ['copied' if there else 'absent', target[0], target[1], target[2]]) -%}
   {%- endfor -%}
   {%- do ci_defer_say(token, ['end']) -%}
 {%- endmacro -%}
