@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from ci_defer.footprint import Drops, Schema
 from ci_defer.names import plain
 
-# dbt's own temporary tables and backups: orders__dbt_tmp, orders__dbt_backup.
-LEFTOVER = "__dbt_"
+# dbt's own temporary tables and backups: orders__dbt_backup, orders__dbt_tmp20260102030405. People
+# have names of their own, such as orders__dbt_notes.
+LEFTOVER = re.compile(
+    r"(?=((?:__dbt_(?:tmp|temp|backup|intermediate|new|old)_?[0-9a-f]*(?:_vw)?)+)$)", re.IGNORECASE
+)
 # Adapters put names between quotes of some kind and escape nothing.
 QUOTES = re.compile(r"[\"`\[\]\\]")
 # The name of a schema also stands between single quotes, or between none. A database, such as a
@@ -179,7 +182,7 @@ def _ours(recorded: Iterable[str], names: Iterable[str], *, folds: bool) -> set[
 
 def _leftover(name: str) -> Iterable[re.Match[str]]:
     """Where in a name the ending of a leftover may begin."""
-    return re.finditer(re.escape(LEFTOVER), name, re.IGNORECASE)
+    return LEFTOVER.finditer(name)
 
 
 def _key(place: Schema) -> tuple[str, str]:
