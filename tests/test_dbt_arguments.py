@@ -214,7 +214,11 @@ def test_parsed_with__of_vars_that_are_none_is_left_to_dbt(text: str) -> None:
     ],
 )
 def test_full_refresh__is_told_from_the_flags(text: str, expected: bool) -> None:
-    assert has_full_refresh(split(text)) == expected
+    assert has_full_refresh(split(text), {}) == expected
+    # A flag goes before the variable.
+    others = {"DBT_FULL_REFRESH": "1"} if not expected else {"DBT_FULL_REFRESH": "0"}
+    asked = "refresh" in text or expected
+    assert has_full_refresh(split(text), others) == (expected if asked else True)
 
 
 @pytest.mark.parametrize(

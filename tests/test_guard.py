@@ -154,12 +154,15 @@ def test_own_schema__that_a_node_does_not_carry_is_refused(schema: str) -> None:
 
 @pytest.mark.parametrize("schema", ["ci_pr_7", "CI_PR_7", "ci_pr_7_marts"])
 def test_own_schema__is_none_that_production_has_built_into(schema: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"Production has built into db.{schema}, where"):
+    with pytest.raises(ConfigurationError, match=f"Production is in db.{schema}, where"):
         keep(placed(A, schema), theirs=(placed(C, schema),))
     # Of the same name in another database.
     keep(placed(A, schema), theirs=(placed(C, schema, database="other"),))
+    # What it only reads is not ours either.
+    with pytest.raises(ConfigurationError, match="Production is in"):
+        keep(placed(A, schema), theirs=(placed(SOURCE, schema),))
     # What tests find may be there, whatever production's manifest says.
-    with pytest.raises(ConfigurationError, match="Production has built into"):
+    with pytest.raises(ConfigurationError, match="Production is in"):
         keep(placed(A, schema), theirs=(placed(TEST, schema, relation_name=None),))
 
 

@@ -7,6 +7,7 @@ says so. Which nodes are cloned is decided by `clones`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,15 +58,17 @@ class Cloner:
         if ran.interrupted:
             raise Cancelled("Cancelled while dbt was to clone.")
         results = self.target_path / RUN_RESULTS
-        done: frozenset[str] = frozenset()
+        done: AbstractSet[str] = frozenset()
         if results.is_file():
             cloned = read_run_results(results).results
-            done = frozenset(item.unique_id for item in cloned if item.status == SUCCESS)
+            asked = {node.unique_id for node in wanted.nodes}
+            # dbt takes a name for that of a folder, too.
+            done = asked & frozenset(item.unique_id for item in cloned if item.status == SUCCESS)
             # Those of the build are to be told from these.
             results.unlink()
         why = error_message(ran.tail) if ran.exit_code else ""
         self._say_what_is_left(wanted.nodes, done, why)
-        return done
+        return frozenset(done)
 
     def _copy(self, nodes: Sequence[Node]) -> frozenset[str]:
         """Copy one after the other, past what cannot be copied."""
@@ -90,10 +93,10 @@ class Cloner:
             rest = {item: pair for item, pair in rest.items() if item not in settled}
             if not (rest and copied.failed):
                 break
-        self._say_what_is_left(nodes, frozenset(done), why)
+        self._say_what_is_left(nodes, done, why)
         return frozenset(done)
 
-    def _say_what_is_left(self, nodes: Sequence[Node], done: frozenset[str], why: str) -> None:
+    def _say_what_is_left(self, nodes: Sequence[Node], done: AbstractSet[str], why: str) -> None:
         left = [node.name for node in nodes if node.unique_id not in done]
         if left:
             reason = why.partition("\n")[0]

@@ -41,7 +41,7 @@ from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.isolation import Isolation, OwnSchema, own_schema
 from ci_defer.log import Log
-from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
+from ci_defer.manifest import Manifest, Node, RunResults, read_manifest, read_run_results
 from ci_defer.packages import install_packages
 from ci_defer.plan import Planner
 from ci_defer.project import Project, connection_of
@@ -61,6 +61,9 @@ from ci_defer.wording import (
     number,
     success,
 )
+
+# dbt's word for what it did not come to.
+SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +150,7 @@ class _Run:
     suspected: dict[str, str] = field(default_factory=dict)
     changes: Changes | None = None
     cloned: frozenset[str] = frozenset()
+    to_build: Sequence[Node] = ()
 
     def isolate(self, stack: ExitStack) -> None:
         """Build into a schema of its own from here on, until `stack` ends. Raises CiDeferError."""
@@ -230,7 +234,21 @@ class _Run:
         if found and production and found.is_of_production and not self.settings.allow_production:
             guard.keep_out_of_production(plan, production)
         if self.own:
-            self.own.keep(plan, production, adapter=manifest.metadata.adapter_type or "")
+            adapter = manifest.metadata.adapter_type or ""
+            self.own.check(plan, production, adapter=adapter)
+            self.own.keep(plan, production, adapter=adapter)
+            self.to_build = plan
+
+    def _remember_what_was_built(self, results: RunResults) -> None:
+        """Of what was skipped nothing came to be: who has a table of that name there keeps it."""
+        if not (self.own and self.manifest):
+            return
+        made = {item.unique_id for item in results.results if item.status != SKIPPED} | self.cloned
+        self.own.keep(
+            [node for node in self.to_build if node.unique_id in made],
+            self.found.production.manifest if self.found else None,
+            adapter=self.manifest.metadata.adapter_type or "",
+        )
 
     def _clone(self, manifest: Manifest) -> None:
         """Clone what is built in increments from production, where that can be done."""
@@ -358,6 +376,8 @@ class _Run:
         if self.results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
+        if finished and self.results:
+            self._remember_what_was_built(self.results)
         nodes = node_reports(self.facts(), self.results, finished=finished)
         counts = findings.count(nodes)
         if built.interrupted:

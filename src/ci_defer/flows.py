@@ -163,7 +163,7 @@ def defer(session: Session, settings: Settings, event: Event) -> None:
             parsed_with=as_parsed(settings, settings.target),
             clone_incremental=settings.clone_incremental,
             clone_snapshots=settings.clone_snapshots,
-            with_full_refresh=has_full_refresh(words),
+            with_full_refresh=has_full_refresh(words, session.environ),
             stores_failures=stores_failures(words, session.environ),
         ),
         lambda: open_source(settings.state, key, around),

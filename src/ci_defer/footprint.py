@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from ci_defer.errors import InvalidFootprint
 from ci_defer.event import Event
-from ci_defer.guard import all_built
+from ci_defer.guard import all_there
 from ci_defer.manifest import Manifest, Node
 from ci_defer.names import carries, plain
 
@@ -140,7 +140,7 @@ def footprint_of(
         created_at=created_at,
         relations=relations,
         schemas=_places(relations),
-        production_schemas=_places(map(Relation.of, all_built(production) if production else ())),
+        production_schemas=_places(map(Relation.of, all_there(production) if production else ())),
     )
 
 
@@ -158,7 +158,7 @@ def what_to_drop(
     footprints = list(footprints)
     theirs = {place for item in footprints for place in item.production_schemas} | {*guarded}
     if production:
-        theirs |= {Relation.of(node).place for node in all_built(production)}
+        theirs |= {Relation.of(node).place for node in all_there(production)}
     spared = _Places(theirs)
     schemas = {
         _plain_place(place): place

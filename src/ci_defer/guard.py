@@ -48,16 +48,16 @@ def keep_to_schema(
 ) -> None:
     """Raise ConfigurationError when a plan would build outside of the pull request's schema.
 
-    Or into a schema that production has built anything into: what is dropped when the pull request
-    is closed must not be there.
+    Or into a schema that production builds into or reads from: what is dropped when the pull
+    request is closed must not be there.
     """
     if production:
-        theirs = {_plain_schema(node) for node in all_built(production)}
+        theirs = {_plain_schema(node) for node in all_there(production)}
         shared = [node for node in plan if _plain_schema(node) in theirs]
         if shared:
             schemas = listing(list(dict.fromkeys(_schema(node) for node in shared)))
             raise ConfigurationError(
-                f"Production has built into {schemas}, where this run would build "
+                f"Production is in {schemas}, where this run would build "
                 f"{_relations(shared)}. Nothing was built.",
                 "Set pr-schema to a name that production has not, such as ci_pr_{number}, and "
                 "give each node a schema that depends on target.schema.",
@@ -104,6 +104,11 @@ def all_built(production: Manifest) -> list[Node]:
     """All that production may have built: with its tests, as nobody knows its flags."""
     nodes = (*production.nodes.values(), *production.functions.values())
     return _built(nodes, stores_failures=True)
+
+
+def all_there(production: Manifest) -> list[Node]:
+    """All that production may have built, and the sources that it reads: not ours to touch."""
+    return [*all_built(production), *production.sources.values()]
 
 
 def relation_of(node: Node) -> str:

@@ -50,17 +50,17 @@ class OwnSchema:
     note: Callable[[str], None]
     log: Log
 
-    def keep(self, plan: Sequence[Node], production: Manifest | None, *, adapter: str) -> None:
-        """See that a plan (`guard.built_of`) stays in the schema, and keep it for the clean-up.
-
-        Raises ConfigurationError when something would be built anywhere else.
-        """
+    def check(self, plan: Sequence[Node], production: Manifest | None, *, adapter: str) -> None:
+        """Raise ConfigurationError when a plan (`guard.built_of`) would leave the schema."""
         guard.keep_to_schema(plan, production, self.name, adapter=adapter)
+
+    def keep(self, nodes: Sequence[Node], production: Manifest | None, *, adapter: str) -> None:
+        """Keep for the clean-up what is about to be built, or what was built of that."""
         if not (self.event.queued_pull_request or self.event.pull_request):
             self.log.info(f"Nobody will drop {self.name}: this run is of no pull request.")
             return
         made = footprint_of(
-            plan,
+            nodes,
             production,
             key=self.key,
             event=self.event,

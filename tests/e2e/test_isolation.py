@@ -319,6 +319,18 @@ def test_close__without_a_record_parses_what_would_have_been_built(ledger: Ledge
     assert ledger.other_schemas() == set()
 
 
+def test_skipped_node__leaves_what_somebody_has_put_there(ledger: Ledger) -> None:
+    table = "create table ci_pr_7_marts.report as select 1 as mine"
+    ledger.warehouse.execute("create schema ci_pr_7_marts", table)
+    pull_request = ledger.pull_request(7, LOG, "select id, amount,", "select no_such_column,")
+    assert pull_request.defer().exit_code == 1
+    assert node(pull_request.report(), "report")["outcome"] == "skipped"
+    ran = pull_request.close(7)
+    is_fine(ran)
+    assert ledger.others() == {("ci_pr_7_marts", "report"): ("table", [(1,)])}
+    assert "ci_pr_7_marts.report" in ran.ours
+
+
 def test_second_push__reads_nothing_that_the_first_one_took_back(ledger: Ledger) -> None:
     staging, balances = "models/staging/stg_payments.sql", "models/marts/balances.sql"
     first = ledger.pull_request(7, staging, "amount from", "1000 * amount as amount from")

@@ -102,9 +102,9 @@ def for_parse(words: tuple[str, ...]) -> tuple[str, ...]:
     return _without(words, unknown)
 
 
-def has_full_refresh(words: Sequence[str]) -> bool:
-    """Whether the flags ask dbt to rebuild incremental models; the last one counts."""
-    found = False
+def has_full_refresh(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether dbt is asked to rebuild incremental models: by the last flag, or by its variable."""
+    found = _is_set("FULL_REFRESH", environ)
     for word in words:
         if word in ("--full-refresh", "--no-full-refresh"):
             found = word == "--full-refresh"
@@ -115,9 +115,14 @@ def has_full_refresh(words: Sequence[str]) -> bool:
 
 def stores_failures(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     """Whether dbt is asked to keep what tests find, by a flag or by its variable."""
-    names = ("DBT_ENGINE_STORE_FAILURES", "DBT_STORE_FAILURES")
+    return "--store-failures" in words or _is_set("STORE_FAILURES", environ)
+
+
+def _is_set(flag: str, environ: Mapping[str, str]) -> bool:
+    """Whether a variable of dbt says yes, under its new name or its old one."""
+    names = (f"DBT_ENGINE_{flag}", f"DBT_{flag}")
     value = next((environ[name] for name in names if name in environ), "")
-    return "--store-failures" in words or value.lower() in TRUE
+    return value.lower() in TRUE
 
 
 def for_operation(words: tuple[str, ...]) -> tuple[str, ...]:
