@@ -65,8 +65,15 @@ def test_objects__of_runs_without_a_number_do_not_replace_each_other(
     kept: ObjectFootprints,
 ) -> None:
     kept.save(of_run(ONE))
-    kept.save(of_run(OTHER))
+    kept.save(msgspec.structs.replace(of_run(OTHER), created_at="2026-01-02T03:04:06+00:00"))
     assert len(kept.of(7)) == 2
+
+
+def test_objects__of_one_run_are_its_last_record(kept: ObjectFootprints) -> None:
+    for run in ("", "11"):
+        kept.save(of_run(ONE, run))
+        kept.save(of_run(OTHER, run))
+    assert [item.relations for item in kept.of(7)] == [OTHER.relations] * 2
 
 
 def test_objects__stay_in_their_folder(kept: ObjectFootprints, tmp_path: Path) -> None:

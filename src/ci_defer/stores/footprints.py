@@ -129,12 +129,12 @@ class ObjectFootprints:
         self._log = log
 
     def save(self, footprint: Footprint) -> None:
-        data = encode(footprint)
-        # On somebody's machine runs have no number: each one is kept all the same.
-        run = quote(footprint.run_id, safe="") or f"local-{hashlib.sha256(data).hexdigest()[:16]}"
+        # On somebody's machine runs have no number. The second record of a run replaces the first.
+        started = hashlib.sha256(footprint.created_at.encode()).hexdigest()[:16]
+        run = quote(footprint.run_id, safe="") or f"local-{started}"
         attempt = quote(footprint.run_attempt, safe="") or "1"
         folder = self._folder(footprint.pull_request)
-        self._objects.save(f"{folder}/{run}-{attempt}.json", [data])
+        self._objects.save(f"{folder}/{run}-{attempt}.json", [encode(footprint)])
 
     def of(self, pull_request: int) -> list[Footprint]:
         found = []
