@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from ci_defer.clones import CloneIncremental, Clones, can_clone
 from ci_defer.clones import clones as clones_of
@@ -50,7 +51,26 @@ def clones(
     how: CloneIncremental = CloneIncremental.TRUE,
     with_snapshots: bool = False,
 ) -> Clones:
-    return clones_of(list(here.nodes), here, there, how=how, with_snapshots=with_snapshots)
+    planned = list(here.nodes)
+    return clones_of(planned, here, elsewhere(there), how=how, with_snapshots=with_snapshots)
+
+
+def elsewhere(production: Manifest) -> Manifest:
+    """The same in another schema."""
+    nodes = {
+        key: replace(item, relation_name=item.relation_name and f"{item.relation_name}_of_prod")
+        for key, item in production.nodes.items()
+    }
+    return replace(production, nodes=nodes)
+
+
+@pytest.mark.parametrize("how", [CloneIncremental.TRUE, CloneIncremental.COPY])
+def test_production__is_never_cloned_upon_itself(how: CloneIncremental) -> None:
+    """As with allow-production, and a target that is production's: a copy drops what is there."""
+    for macros in (SNOWFLAKE, {}):
+        here = manifest(node("a"), **macros)
+        made = clones_of(list(here.nodes), here, here, how=how, with_snapshots=False)
+        assert made == Clones()
 
 
 def cloned(ours: dict[str, Any], theirs: dict[str, Any] | None, **more: bool) -> bool:

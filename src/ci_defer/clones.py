@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from ci_defer.guard import production_relations
 from ci_defer.manifest import Manifest, Node
 from ci_defer.wording import listing, number
 
@@ -71,7 +72,9 @@ def clones(
     kinds = {INCREMENTAL, SNAPSHOT} if with_snapshots else {INCREMENTAL}
     nodes = [node for node in map(manifest.find, planned) if node and node.materialized in kinds]
     wanted = [node for node in nodes if node.config.full_refresh is not True]
-    old = [node for node in wanted if _has_table(production, node)]
+    # What is production's own stays as it is, also where somebody allows to build upon it.
+    theirs = production_relations(wanted, production)
+    old = [node for node in wanted if _has_table(production, node) and node not in theirs]
     if not old:
         return Clones()
     adapter = manifest.metadata.adapter_type or ""
