@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from hypothesis import settings
@@ -28,6 +29,28 @@ settings.register_profile("usual", deadline=None)
 # For the other Pythons: what they may do otherwise shows in a few examples.
 settings.register_profile("quick", max_examples=10, deadline=None)
 settings.load_profile("usual")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each test run with one version of dbt, which is another one for every second test.
+
+    Those about what differs between versions (marker both_versions) run with each, and all of them
+    do with CI_DEFER_LONG.
+    """
+    if os.environ.get("CI_DEFER_LONG"):
+        return
+    left = [item for item in items if not _is_of_this_run(item)]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
+
+
+def _is_of_this_run(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    version = callspec.params.get("dbt_version") if callspec else None
+    if version is None or item.get_closest_marker("both_versions"):
+        return True
+    case = item.nodeid.replace(version, "")
+    return bool(version == DBT_VERSIONS[crc32(case.encode()) % len(DBT_VERSIONS)])
 
 
 @pytest.fixture(params=DBT_VERSIONS)

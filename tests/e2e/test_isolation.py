@@ -79,7 +79,7 @@ def play(ledger: Ledger, *, clone: str, log: list[tuple[int, int, str]]) -> None
     assert pull_request.left_on_disk() == []
 
 
-@pytest.mark.parametrize("version", [*DBT_VERSIONS, DBT_V2])
+@pytest.mark.parametrize("version", [ONE_VERSION, DBT_V2])
 def test_duckdb(version: str, tmp_path: Path, quick_dbt: Callable[[str], Path]) -> None:
     dbt = dbt_bin(version) if version == DBT_V2 else quick_dbt(version)
     ledger = Ledger(tmp_path / "main", DuckDb(tmp_path / "ledger.duckdb", dbt))
@@ -295,7 +295,7 @@ def test_macro__that_puts_the_schema_behind_is_cleaned_up_too(ledger: Ledger) ->
 
 
 @pytest.mark.parametrize(
-    "branch", ["feature/Büro-日本", '\'; drop table "orders"; --', f"{'../' * 80}UPPER"]
+    "branch", ["feature/Büro-日本", f'\'; drop table "orders"; --{"../" * 80}UPPER']
 )
 def test_branch__of_any_name_gets_a_safe_schema(ledger: Ledger, branch: str) -> None:
     pull_request = ledger.pull_request(7, *CHANGE).on_event(7, "synchronize", branch)

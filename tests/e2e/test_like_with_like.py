@@ -55,6 +55,7 @@ def selected_by_dbt_alone(shop: Shop) -> set[str]:
     return set(ran.stdout.split())
 
 
+@pytest.mark.both_versions
 @pytest.mark.parametrize("pr_target", ["ci", ""])
 def test_target_and_environment__make_nothing_look_modified(
     shop: Shop, dbt_version: str, pr_target: str

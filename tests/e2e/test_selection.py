@@ -7,7 +7,6 @@ and `dbt build` with the same flags in the other.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 
 from tests.e2e.shop import Shop, names, report_statuses, statuses
-from tests.environments import DBT_VERSIONS
 
 pytestmark = pytest.mark.dbt
 
@@ -222,18 +220,7 @@ CASES = {
 
 
 # The ordinary run has every case once, and every version of dbt in every second one.
-LONG = "CI_DEFER_LONG" in os.environ
-
-
-@pytest.mark.parametrize(
-    ("dbt_version", "name"),
-    [
-        (version, name)
-        for number, name in enumerate(CASES)
-        for turn, version in enumerate(DBT_VERSIONS)
-        if LONG or number % len(DBT_VERSIONS) == turn
-    ],
-)
+@pytest.mark.parametrize("name", CASES)
 def test_selection_and_statuses_are_those_of_bare_dbt(
     shop: Shop, tmp_path: Path, name: str
 ) -> None:

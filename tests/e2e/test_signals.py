@@ -97,6 +97,7 @@ def running(shop: Shop) -> list[str]:
     return found
 
 
+@pytest.mark.both_versions
 def test_sigint__dbt_cancels_and_the_report_says_so(
     plain_shop: Shop, dbt_version: str, tmp_path: Path
 ) -> None:

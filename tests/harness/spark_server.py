@@ -59,7 +59,7 @@ cursor = hive.connect("127.0.0.1", int(sys.argv[1])).cursor()
 for statement in sys.argv[2:]:
     cursor.execute(statement)
 # Of an insert there are no rows to fetch, though there is a description of them.
-is_asked = cursor.description and statement.split()[0].lower() in ("select", "show", "describe")
+is_asked = cursor.description and statement.split()[0].lower() in ("select", "show", "set")
 print(json.dumps(cursor.fetchall() if is_asked else [], default=str))
 """
 

@@ -8,26 +8,9 @@ import pytest
 from tests.environments import CACHE
 from tests.harness import postgres_server
 from tests.harness.postgres_server import PostgresServer
-from tests.harness.small_dbt import MODELS, SmallDbt
 
-pytestmark = [pytest.mark.dbt, pytest.mark.server]
-
-
-def test_dbt__builds_a_view_a_table_and_what_grows(
-    postgres: PostgresServer, tmp_path: Path
-) -> None:
-    database = postgres.database()
-    dbt = SmallDbt.make(tmp_path / "project", "postgres", postgres.output(database, "ci"))
-    for _ in range(2):
-        dbt.run("build")
-        assert dbt.results() == dict.fromkeys(MODELS, "success")
-    tables = "select table_name, table_type from information_schema.tables where table_schema='ci'"
-    assert set(postgres.sql(database, tables)) == {
-        ("looked_at", "VIEW"),
-        ("kept", "BASE TABLE"),
-        ("grown", "BASE TABLE"),
-    }
-    assert postgres.sql(database, "select count(*) from ci.grown") == [("2",)]
+# dbt on it: e2e/test_isolation.
+pytestmark = pytest.mark.server
 
 
 def test_database__is_new_each_time(postgres: PostgresServer) -> None:

@@ -6,21 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness import spark_server
-from tests.harness.small_dbt import MODELS, SmallDbt
-from tests.harness.spark_server import SparkServer
 
-pytestmark = [pytest.mark.dbt, pytest.mark.server]
-
-
-def test_dbt__builds_a_view_a_table_and_what_grows(spark: SparkServer, tmp_path: Path) -> None:
-    schema = spark.schema()
-    dbt = SmallDbt.make(tmp_path / "project", "spark", spark.output(schema))
-    for _ in range(2):
-        dbt.run("build")
-        assert dbt.results() == dict.fromkeys(MODELS, "success")
-    assert spark.sql(f"select count(*) from {schema}.grown") == [(2,)]
-    assert {row[1] for row in spark.sql(f"show views in {schema}")} == {"looked_at"}
-    assert {row[1] for row in spark.sql(f"show tables in {schema}")} == set(MODELS)
+# dbt on it: e2e/test_isolation.
+pytestmark = pytest.mark.server
 
 
 def test_server__leaves_nothing_behind() -> None:
