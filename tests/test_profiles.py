@@ -205,12 +205,16 @@ def test_profiles__that_cannot_be_used(text: str, more: dict[str, Any], message:
     caught.match(message)
 
 
-@pytest.mark.parametrize("variable", ["DBT_TARGET", "DBT_ENGINE_TARGET", "DBT_PROFILE"])
-def test_variables__that_may_say_otherwise_are_refused(variable: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"The variable {variable} may say another"):
-        changed(PLAIN, target=None, **{variable: "prod"})
-    if "TARGET" in variable:
-        assert changed(PLAIN, **{variable: "prod"}) == expected(PLAIN)
+@pytest.mark.parametrize("prefix", ["DBT", "DBT_ENGINE"])
+def test_variables__that_say_otherwise_are_refused(prefix: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"The variable {prefix}_TARGET says another"):
+        changed(PLAIN, target=None, **{f"{prefix}_TARGET": "ci"})
+    with pytest.raises(ConfigurationError, match=f"The variable {prefix}_PROFILE says another"):
+        changed(PLAIN, **{f"{prefix}_PROFILE": "other"})
+    # The setting goes before the variable, and what says the same is no matter.
+    assert changed(PLAIN, **{f"{prefix}_TARGET": "prod"}) == expected(PLAIN)
+    same = {f"{prefix}_TARGET": "prod", f"{prefix}_PROFILE": "shop"}
+    assert changed(PLAIN, target=None, **same) == expected(PLAIN, "prod")
 
 
 def test_yaml_errors__do_not_quote_the_file() -> None:

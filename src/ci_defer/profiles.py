@@ -29,13 +29,6 @@ MERGE = "tag:yaml.org,2002:merge"
 STRING = "tag:yaml.org,2002:str"
 # Every adapter calls it `schema`; that of BigQuery has another name for it as well.
 SCHEMA_FIELDS = ("schema", "dataset")
-# https://docs.getdbt.com/reference/global-configs/about-global-configs
-OVERRIDING = {
-    "DBT_TARGET": "target",
-    "DBT_ENGINE_TARGET": "target",
-    "DBT_PROFILE": "profile",
-    "DBT_ENGINE_PROFILE": "profile",
-}
 CURES = {"target": "the setting target", "profile": "--profile in dbt-args"}
 # The one kind of Jinja whose value we know as dbt does.
 ENV_VAR = re.compile(
@@ -99,15 +92,8 @@ def with_schema(
     names. What a YAML anchor shares with other targets is changed for this one only.
     """
     root = _compose(text)
-    for variable, setting in OVERRIDING.items():
-        if environ.get(variable) and not (setting == "target" and target):
-            # Some versions of dbt read it, others do not.
-            raise ConfigurationError(
-                f"The variable {variable} may say another {setting} than the settings.",
-                f"pr-schema changes one target of one profile: say which with {CURES[setting]}, "
-                f"without {variable}.",
-            )
     name = _resolved(profile, environ, "profile")
+    _check_variable("profile", name, environ)
     found = _lookup(root, name)
     if not isinstance(found, yaml.MappingNode):
         raise ConfigurationError(
@@ -115,6 +101,8 @@ def with_schema(
             "Correct `profile` in dbt_project.yml, or profiles-dir.",
         )
     output = target or _default_target(found, environ)
+    if target is None:
+        _check_variable("target", output, environ)
     outputs = _lookup(found, "outputs")
     known = _keys(outputs) if isinstance(outputs, yaml.MappingNode) else []
     if output not in known or not isinstance(_lookup(outputs, output), yaml.MappingNode):
@@ -158,6 +146,21 @@ def _default_target(profile: yaml.MappingNode, environ: Mapping[str, str]) -> st
     if not isinstance(node, yaml.ScalarNode):
         return DEFAULT_TARGET
     return _resolved(node.value, environ, "target")
+
+
+def _check_variable(setting: str, value: str, environ: Mapping[str, str]) -> None:
+    """Raise ConfigurationError when a variable says otherwise: some versions of dbt heed it.
+
+    https://docs.getdbt.com/reference/global-configs/about-global-configs
+    """
+    for variable in (f"DBT_ENGINE_{setting.upper()}", f"DBT_{setting.upper()}"):
+        if environ.get(variable, "") not in ("", value):
+            raise ConfigurationError(
+                f"The variable {variable} says another {setting} than {value!r}, and some versions "
+                "of dbt heed it.",
+                f"pr-schema changes one target of one profile: say which with {CURES[setting]}, "
+                f"and unset {variable}.",
+            )
 
 
 def _resolved(text: str, environ: Mapping[str, str], setting: str) -> str:
