@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -277,8 +277,7 @@ class _Run:
 
     def _run_operation(self, folder: Path, macro: str) -> Operation:
         """Run a macro of another dbt project, with the profile and the target of this run."""
-        project = replace(self.project, directory=folder, target_path=folder / "target")
-        ran = self.ours(project).run_operation(macro)
+        ran = self.ours(self.project.in_folder(folder)).run_operation(macro)
         self.invocations.append(ran.invocation)
         return ran
 

@@ -174,10 +174,11 @@ def what_to_drop(
         if carries(relation.schema, item.pr_schema) and relation.place not in spared
     )
     others = _unique(relation for item in footprints for relation in item.relations)
+    dropped = frozenset(own)
     return Drops(
         relations=tuple(own),
         schemas=tuple(schemas.values()),
-        kept=tuple(item for item in others if item not in own),
+        kept=tuple(item for item in others if item not in dropped),
     )
 
 

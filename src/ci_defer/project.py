@@ -7,7 +7,7 @@ only the fields that dbt itself takes without rendering context of a run, and `p
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ class Project:
     target_path: Path
     packages_path: Path
     profile: str = ""
+
+    def in_folder(self, directory: Path) -> Project:
+        """What takes the place of this project for a while, connected as it is."""
+        return replace(self, directory=directory, target_path=directory / "target")
 
     def lacks_packages(self) -> bool:
         """Whether the project declares packages, and `dbt deps` has not been run."""

@@ -117,24 +117,11 @@ def warehouses(
     session: Session, settings: Settings, project: Project
 ) -> Callable[[str], Warehouse]:
     """Reaches the warehouse of a target, with the profile of `project`."""
-    words = arguments.split(settings.dbt_args)
-    profiles_dir = settings.profiles_dir.absolute() if settings.profiles_dir else None
+    engine_for = engines(session, settings, project)
 
     def warehouse_for(target: str) -> Warehouse:
         def run(folder: Path, macro: str) -> Operation:
-            engine = CommandEngine(
-                DbtSettings(
-                    project_dir=folder,
-                    target_path=folder / "target",
-                    working_directory=project.directory,
-                    profiles_dir=profiles_dir,
-                    target=target or settings.target,
-                    arguments=words,
-                ),
-                environ=session.child_environ,
-                console=session.runner,
-                interrupts=session.interrupts,
-            )
+            engine = engine_for(project.in_folder(folder), target or settings.target)
             return engine.run_operation(macro)
 
         return Warehouse(connection_of(project), run)

@@ -95,9 +95,7 @@ class Warehouse:
         ran, steps = self._operate("ci_defer_drop", [self._order(order) for order in orders])
         if ran.interrupted:
             raise Cancelled("Cancelled while dbt was dropping.", "Run the clean-up again.")
-        by_kind: dict[str, list[Item]] = {}
-        for kind, place, rest in _of_places(steps):
-            by_kind.setdefault(kind, []).append((place, rest[0]))
+        by_kind = _by_kind(steps)
         done, gone, kept = (
             frozenset(by_kind.get(kind, ())) for kind in ("dropped", "gone", "kept")
         )
@@ -119,9 +117,7 @@ class Warehouse:
         ran, steps = self._operate("ci_defer_copy", tables)
         if ran.interrupted:
             raise Cancelled("Cancelled while dbt was copying from production.")
-        by_kind: dict[str, list[Item]] = {}
-        for kind, place, rest in _of_places(steps):
-            by_kind.setdefault(kind, []).append((place, rest[0]))
+        by_kind = _by_kind(steps)
         done, absent = (frozenset(by_kind.get(kind, ())) for kind in ("copied", "absent"))
         if ran.exit_code == 0:
             _check_end(steps)
@@ -184,6 +180,14 @@ def _of_places(steps: Iterable[list[Any]]) -> Iterator[tuple[str, Schema, list[A
     for kind, *rest in steps:
         if rest:
             yield kind, Schema(database=rest[0] or "", schema=rest[1]), rest[2:]
+
+
+def _by_kind(steps: Iterable[list[Any]]) -> dict[str, list[Item]]:
+    """What each kind of step was about, in order."""
+    found: dict[str, list[Item]] = {}
+    for kind, place, rest in _of_places(steps):
+        found.setdefault(kind, []).append((place, rest[0]))
+    return found
 
 
 def _check_end(steps: list[list[Any]]) -> None:
