@@ -7,9 +7,10 @@ with any `dbt`, `process` the only place that starts it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ci_defer.dbt.output import error_message
 from ci_defer.errors import Cancelled, DbtError, ProjectError
@@ -62,11 +63,33 @@ class Invocation:
 
 
 @dataclass(frozen=True)
+class SavedParse:
+    """A partial parse of another checkout, from which dbt may go on instead of parsing in full.
+
+    `terms` is for `inside`, which says what it holds.
+    """
+
+    terms: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """A `dbt parse`. `in_full` says why it did not go on from a saved parse that it was given."""
+
+    invocation: Invocation
+    in_full: str = ""
+
+
+@dataclass(frozen=True)
 class Plan:
-    """The unique ids that dbt selected, in dbt's order. Empty when dbt failed."""
+    """The unique ids that dbt selected, in dbt's order. Empty when dbt failed.
+
+    `parsed_in_full` says why dbt did not go on from a saved parse that it was given.
+    """
 
     invocation: Invocation
     unique_ids: tuple[str, ...]
+    parsed_in_full: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,12 +107,12 @@ class Engine(Protocol):
         """Install the packages of the project."""
         ...
 
-    def parse(self) -> Invocation:
-        """Write manifest.json without touching the warehouse."""
+    def parse(self, saved: SavedParse | None = None) -> Parsed:
+        """Write manifest.json without touching the warehouse, if it can be from a saved parse."""
         ...
 
-    def plan(self, selection: Selection) -> Plan:
-        """List the selected nodes, without touching the warehouse."""
+    def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
+        """List the selected nodes, without touching the warehouse. Writes manifest.json."""
         ...
 
     def clone(self, selection: Selection) -> Invocation:
@@ -101,5 +124,9 @@ class Engine(Protocol):
         ...
 
     def build(self, selection: Selection) -> Invocation:
-        """Build the selected nodes. Writes manifest.json and run_results.json."""
+        """Build the selected nodes. Writes run_results.json, and until `close` manifest.json."""
+        ...
+
+    def close(self) -> None:
+        """End what is left running. To be called when an engine is not needed any more."""
         ...

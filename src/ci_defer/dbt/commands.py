@@ -7,12 +7,21 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ci_defer.characters import strip_ansi
-from ci_defer.dbt import Invocation, Operation, Plan, Selection, arguments, process
+from ci_defer.dbt import (
+    Invocation,
+    Operation,
+    Parsed,
+    Plan,
+    SavedParse,
+    Selection,
+    arguments,
+    process,
+)
 from ci_defer.dbt.output import listed_ids
 from ci_defer.errors import Cancelled, DbtNotFound
 from ci_defer.log import Console
@@ -61,11 +70,16 @@ class CommandEngine:
     def deps(self) -> Invocation:
         return self._run("deps").invocation
 
-    def parse(self) -> Invocation:
-        own = arguments.for_parse(self._settings.arguments)
-        return self._run("parse", *own, "--write-json").invocation
+    def close(self) -> None:
+        """There is nothing left to be done: every command has ended."""
 
-    def plan(self, selection: Selection) -> Plan:
+    def parse(self, saved: SavedParse | None = None) -> Parsed:
+        del saved  # Only `driver` can make use of it.
+        own = arguments.for_parse(self._settings.arguments)
+        return Parsed(self._run("parse", *own, "--write-json").invocation)
+
+    def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
+        del saved
         ran = self._run(
             "ls",
             *_selecting(selection),
@@ -111,11 +125,9 @@ class CommandEngine:
         self._console.info(f"+ {shlex.join(command_line)}")
         with self._console.passthrough() as write:
             try:
-                ended = process.run(
-                    [program, *command_line[1:]],
-                    cwd=settings.working_directory,
-                    environ=self._environ,
-                    interrupts=self._interrupts,
+                ended = self._start(
+                    program,
+                    command_line[1:],
                     write=None if keep_output else write,
                     keep_lines=None if keep_output else process.TAIL_LINES,
                 )
@@ -133,6 +145,24 @@ class CommandEngine:
             tuple(command_line), ended.exit_code, ended.seconds, tail, ended.interrupted
         )
         return _Ran(invocation, ended.output)
+
+    def _start(
+        self,
+        program: str,
+        arguments: list[str],
+        *,
+        write: Callable[[bytes], None] | None,
+        keep_lines: int | None,
+    ) -> process.Ended:
+        """Run one command to its end. Raises OSError when it cannot be started."""
+        return process.run(
+            [program, *arguments],
+            cwd=self._settings.working_directory,
+            environ=self._environ,
+            interrupts=self._interrupts,
+            write=write,
+            keep_lines=keep_lines,
+        )
 
     def _find_program(self) -> str:
         program = shutil.which("dbt", path=self._search_path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
 import time
@@ -134,20 +135,136 @@ def run(
     return Ended(exit_code, time.monotonic() - started, lines, interrupts.received > 0)
 
 
+class Conversation:
+    """A process that answers requests, a line each, while its output is passed through.
+
+    The program is told the descriptors of both as its last two arguments: it reads requests from
+    the first and writes answers to the second. Raises OSError when it cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        environ: Mapping[str, str],
+        interrupts: Interrupts,
+    ) -> None:
+        self._interrupts = interrupts
+        theirs_in, requests = os.pipe()
+        answers, theirs_out = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                [*command, str(theirs_in), str(theirs_out)],
+                cwd=cwd,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(theirs_in, theirs_out),
+            )
+        except OSError:
+            os.close(requests)
+            os.close(answers)
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        self._requests = os.fdopen(requests, "wb", buffering=0)
+        self._answers = os.fdopen(answers, "rb", buffering=0)
+        # stdout=PIPE makes it one.
+        self._output = cast("IO[bytes]", self._process.stdout)
+
+    def ask(
+        self,
+        request: bytes,
+        *,
+        write: Callable[[bytes], None] | None,
+        keep_lines: int | None = TAIL_LINES,
+    ) -> tuple[Ended, bytes | None]:
+        """Send a request, and pass the output through until it is answered.
+
+        Without an answer the process has ended, and the exit code is its own; with one it is 0.
+        An empty request asks for what the process says by itself.
+        """
+        started = time.monotonic()
+        self._interrupts.attach(self._process)
+        lines = Lines(keep_lines)
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                self._requests.write(request)
+            answer = self._listen(lines, write)
+            exit_code = self._process.wait() if answer is None else 0
+        except BaseException:
+            _end(self._process)
+            raise
+        finally:
+            self._interrupts.detach()
+        seconds = time.monotonic() - started
+        return Ended(exit_code, seconds, lines.end(), self._interrupts.received > 0), answer
+
+    def close(self) -> None:
+        """Let it end by itself; what it still prints is not read."""
+        self._requests.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE_SECONDS)
+        _end(self._process)
+        self._answers.close()
+        self._output.close()
+
+    def _listen(self, lines: Lines, write: Callable[[bytes], None] | None) -> bytes | None:
+        answer = b""
+        with selectors.DefaultSelector() as selector:
+            for stream in (self._output, self._answers):
+                selector.register(stream, selectors.EVENT_READ)
+            while selector.get_map():
+                # An answer comes after the output that belongs to it: what is left of that is read.
+                is_answered = answer.endswith(b"\n")
+                ready = selector.select(0 if is_answered else None)
+                if is_answered and all(key.fileobj is self._answers for key, _ in ready):
+                    return answer
+                for key, _ in ready:
+                    chunk = os.read(key.fd, READ_SIZE)
+                    if not chunk:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is self._answers:
+                        answer += chunk
+                    else:
+                        lines.add(chunk)
+                        if write:
+                            write(chunk)
+        return answer if answer.endswith(b"\n") else None
+
+
+class Lines:
+    """Output as it comes, cut into lines, of which the last `keep` stay, or all."""
+
+    def __init__(self, keep: int | None) -> None:
+        self._lines: deque[str] = deque(maxlen=keep)
+        self._rest = b""
+
+    def add(self, chunk: bytes) -> None:
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        self._lines.extend(line.decode("utf-8", "replace") for line in whole)
+
+    def end(self) -> tuple[str, ...]:
+        if self._rest:
+            self._lines.append(self._rest.decode("utf-8", "replace"))
+            self._rest = b""
+        return tuple(self._lines)
+
+
 def _pass_through(
     output: IO[bytes], write: Callable[[bytes], None] | None, keep: int | None
 ) -> tuple[str, ...]:
-    lines: deque[str] = deque(maxlen=keep)
-    rest = b""
+    lines = Lines(keep)
     # os.read returns what is there: output is shown when it comes, not when a buffer is full.
     while chunk := os.read(output.fileno(), READ_SIZE):
         if write:
             write(chunk)
-        *whole, rest = (rest + chunk).split(b"\n")
-        lines.extend(line.decode("utf-8", "replace") for line in whole)
-    if rest:
-        lines.append(rest.decode("utf-8", "replace"))
-    return tuple(lines)
+        lines.add(chunk)
+    return lines.end()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -1,0 +1,205 @@
+"""The engine for dbt Core: all commands of a run in one process of the user's own dbt.
+
+Starting dbt and parsing a project is most of what a run takes, so both are done once. `inside` is
+the program that does it; this module finds the interpreter it needs, talks to it, and runs commands
+one by one, as `commands` does, where that is not to be had. What the process is asked and what it
+answers is declared here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ci_defer.dbt import Parsed, Plan, SavedParse, Selection, inside
+from ci_defer.dbt.commands import CommandEngine
+from ci_defer.dbt.process import Conversation, Ended
+
+# The script that an installer makes of dbt Core's entry point. Anything else has a reason of its
+# own: a version manager's shim, a wrapper that sets variables, dbt v2.
+ENTRY_POINT = re.compile(rb"^\s*from dbt\.cli\.main import cli\s*$", re.MULTILINE)
+SHEBANG = re.compile(rb"\A#!(?P<command>/[^\r\n]+)")
+# Where the path of an interpreter is too long or holds a space, installers let a shell start it.
+LONG_SHEBANG = re.compile(rb"\A#!/bin/sh\r?\n'''exec' (?P<command>[^\r\n]+?) \"\$0\" \"\$@\"\r?\n")
+SCRIPT_LIMIT = 16 * 1024
+
+# Commands that are of another project, or of none.
+APART = frozenset({"deps", "run-operation"})
+# Commands that can be run once more by another engine, because they change nothing.
+HARMLESS = frozenset({"ls", "parse"})
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What the process says first. `why` says why it is not ready; `notices`, what is left out."""
+
+    ready: bool
+    version: str = ""
+    why: str = ""
+    notices: list[str] = []
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """How a command ended. `parsed` says why the project was parsed in full, if it was.
+
+    `distrusted` says why a saved parse must not have been used.
+    """
+
+    exit_code: int
+    parsed: str = ""
+    distrusted: str = ""
+
+
+class Driver:
+    """One process of dbt Core. Raises OSError when it cannot be started."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        self._conversation = conversation
+
+    def ready(self) -> Ready:
+        """Wait until it has imported dbt."""
+        ended, answer = self._conversation.ask(b"", write=None)
+        if answer is None:
+            last = ended.output[-1] if ended.output else f"exit code {ended.exit_code}"
+            return Ready(ready=False, why=last)
+        return msgspec.json.decode(answer, type=Ready)
+
+    def run(
+        self,
+        arguments: list[str],
+        saved: SavedParse | None,
+        *,
+        write: Callable[[bytes], None] | None,
+        keep_lines: int | None,
+    ) -> tuple[Ended, Ran | None]:
+        """Run a command; None instead of how it ended when the process ended with it."""
+        restore = saved.terms if saved else None
+        request = {"do": "run", "arguments": arguments, "restore": restore}
+        ended, answer = self._ask(request, write, keep_lines)
+        if answer is None:
+            return ended, None
+        ran = msgspec.json.decode(answer, type=Ran)
+        return Ended(ran.exit_code, ended.seconds, ended.output, ended.interrupted), ran
+
+    def forget(self) -> None:
+        """Parse anew with the next command."""
+        self._ask({"do": "forget"}, None, None)
+
+    def close(self) -> None:
+        self._conversation.close()
+
+    def _ask(
+        self,
+        request: dict[str, Any],
+        write: Callable[[bytes], None] | None,
+        keep_lines: int | None,
+    ) -> tuple[Ended, bytes | None]:
+        line = json.dumps(request).encode() + b"\n"
+        return self._conversation.ask(line, write=write, keep_lines=keep_lines)
+
+
+class DriverEngine(CommandEngine):
+    """Runs the commands of dbt Core in one process, others as a child process each.
+
+    To be closed: only then are all artifacts written.
+    """
+
+    _driver: Driver | None = None
+    _is_given_up = False
+    _saved: SavedParse | None = None
+    _parsed = ""
+
+    def parse(self, saved: SavedParse | None = None) -> Parsed:
+        self._saved, self._parsed = saved, ""
+        return Parsed(super().parse().invocation, self._parsed)
+
+    def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
+        self._saved, self._parsed = saved, ""
+        made = super().plan(selection)
+        return Plan(made.invocation, made.unique_ids, self._parsed)
+
+    def close(self) -> None:
+        if self._driver:
+            self._driver.close()
+        self._driver = None
+
+    def _start(
+        self,
+        program: str,
+        arguments: list[str],
+        *,
+        write: Callable[[bytes], None] | None,
+        keep_lines: int | None,
+    ) -> Ended:
+        command = arguments[0]
+        driver = None if command in APART else self._open(program)
+        if driver is None:
+            return super()._start(program, arguments, write=write, keep_lines=keep_lines)
+        ended, ran = driver.run(arguments, self._saved, write=write, keep_lines=keep_lines)
+        if ran and ran.distrusted:
+            self._saved, self._parsed = None, ran.distrusted
+            driver.forget()
+            ended, ran = driver.run(arguments, None, write=write, keep_lines=keep_lines)
+        elif ran:
+            self._parsed = ran.parsed
+        if ran is None:
+            self._driver, self._is_given_up = None, True
+            if command in HARMLESS and not ended.interrupted:
+                self._notice(f"it ended with {ended.exit_code} in dbt {command}")
+                return super()._start(program, arguments, write=write, keep_lines=keep_lines)
+        return ended
+
+    def _open(self, program: str) -> Driver | None:
+        """The process of dbt; None where there is none of this kind."""
+        if self._driver or self._is_given_up:
+            return self._driver
+        self._is_given_up = True
+        interpreter = interpreter_of(Path(program))
+        if interpreter is None:
+            return None
+        try:
+            driver = Driver(
+                Conversation(
+                    [*interpreter, str(Path(inside.__file__)), program],
+                    cwd=self._settings.working_directory,
+                    environ=self._environ,
+                    interrupts=self._interrupts,
+                )
+            )
+        except OSError as error:
+            self._notice(f"{interpreter[0]} cannot be started: {error.strerror}")
+            return None
+        ready = driver.ready()
+        if not ready.ready:
+            driver.close()
+            self._notice(ready.why)
+            return None
+        for notice in ready.notices:
+            self._console.info(f"dbt {ready.version} takes longer than it could: {notice}")
+        self._driver = driver
+        return driver
+
+    def _notice(self, why: str) -> None:
+        self._console.info(f"dbt is started anew for every command, which takes longer: {why}.")
+
+
+def interpreter_of(program: Path) -> list[str] | None:
+    """The command of the Python that an installed script of dbt Core is for; None for all else."""
+    try:
+        with program.open("rb") as file:
+            head = file.read(SCRIPT_LIMIT)
+    except OSError:
+        return None
+    found = LONG_SHEBANG.match(head) or SHEBANG.match(head)
+    if found is None or not ENTRY_POINT.search(head):
+        return None
+    try:
+        return shlex.split(found["command"].decode())
+    except (ValueError, UnicodeDecodeError):
+        return None

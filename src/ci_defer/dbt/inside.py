@@ -1,0 +1,594 @@
+"""What runs inside of the user's own dbt Core: several commands in one process, one parse.
+
+A program of one file, started by `driver` with the interpreter that the user's `dbt` belongs to. So
+it imports the standard library and dbt, and nothing of ci-defer, and runs on Python 3.9. Commands
+are run as dbt's own entry point runs them (`dbt.cli.main.cli`, with the `obj` that `dbtRunner`
+hands over): output, log, results and exit codes are dbt's.
+
+Owns what is saved between commands, and what is not written because nobody reads it. All of that
+reaches into dbt, so each piece is put in by itself and left out, with a notice, where dbt has no
+such place. Knows nothing of stores, bundles or pull requests.
+
+A request is a line of JSON on one descriptor, an answer a line on another (`driver` has the types).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import gc
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NoReturn, TextIO
+
+# While dbt makes its objects there is little to collect: with the default, looking for it takes a
+# quarter of a full parse, and half of loading one. A full parse does leave cycles behind, and takes
+# twice the memory without any collector.
+THRESHOLDS = (50_000, 20, 20)
+
+# Events of dbt that say why a project was parsed in full.
+REASONS = {"UnableToPartialParse", "ParsedFileLoadFailed"}
+# What dbt says where there is no saved parse: that is known.
+NO_SAVED_PARSE = "saved manifest not found"
+
+# What `state:` selectors compare.
+COMPARED = (
+    *("nodes", "sources", "macros", "docs", "exposures", "metrics", "groups", "selectors"),
+    *("disabled", "semantic_models", "unit_tests", "saved_queries", "functions"),
+)
+REFABLE = {"model", "seed", "snapshot"}
+# What a manifest.json says of a node besides its relation, and need not.
+OF_NO_RELATION = {
+    *("columns", "raw_code", "depends_on", "refs", "sources", "metrics", "unrendered_config"),
+    *("constraints", "primary_key", "extra_ctes", "patch_path", "build_path", "compiled_path"),
+}
+
+# hashlib.scrypt: 16 MB and some 40 ms.
+SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+
+
+class Surprise(Exception):
+    """dbt, or a saved parse, is not what this file knows; what it says is for the log."""
+
+
+class Dbt:
+    """dbt Core in this process. Raises ImportError where there is none of a kind known here."""
+
+    def __init__(self) -> None:
+        # The first import takes more than a second, so nothing of dbt is imported by this module.
+        import click
+        from dbt.cli.main import cli
+        from dbt.version import __version__
+
+        self._click = click
+        self._cli = cli
+        self.version = str(__version__)
+        self.notices: list[str] = []
+        self._manifest: Any = None
+        self._pending: dict[str, Callable[[], None]] = {}
+        self._reasons: list[str] = []
+        self._saved: SavedParse | None = None
+        self._runtime_config: Any = None
+        self._states: dict[str, Any] = {}
+        self._only_deferred_to = ""
+        for shortcut in (
+            self._remember_states,
+            self._write_json_at_once,
+            self._write_manifests_later,
+            self._leave_out_diagnostics,
+            self._restore_parses,
+        ):
+            try:
+                shortcut()
+            except (ImportError, AttributeError) as error:
+                self.notices.append(f"{shortcut.__name__.strip('_')}: {error}")
+
+    def run(self, arguments: list[str], restore: dict[str, Any] | None) -> dict[str, Any]:
+        """Run one command as the program dbt would, and say how it ended and how it parsed."""
+        self._saved = SavedParse(restore) if restore else None
+        self._reasons.clear()
+        self._only_deferred_to = _value_of("--defer-state", arguments)
+        if self._only_deferred_to == _value_of("--state", arguments):
+            self._only_deferred_to = ""
+        had_manifest = self._manifest is not None
+        # dbt writes the command line into its artifacts.
+        sys.argv = ["dbt", *arguments]
+        obj: dict[str, Any] = {"manifest": self._manifest, "callbacks": [self._listen]}
+        with _collector(is_off=restore is not None):
+            exit_code, result = self._invoke(arguments, obj)
+        self._manifest = obj.get("manifest")
+        self._runtime_config = obj.get("runtime_config") or self._runtime_config
+        answer = {
+            "exit_code": exit_code,
+            "parsed": "" if had_manifest else self._how_it_parsed(),
+            "distrusted": "",
+        }
+        if self._saved and self._saved.is_used and not exit_code and arguments[0] == "ls":
+            answer["distrusted"] = self._doubt(_ids(result))
+        if arguments[0] != "build":
+            self.write()
+        return answer
+
+    def forget(self) -> None:
+        """Parse anew with the next command."""
+        self._manifest = None
+        self._pending.clear()
+        self._states.clear()
+
+    def write(self) -> None:
+        """Write the artifacts that were put off."""
+        while self._pending:
+            _, write = self._pending.popitem()
+            write()
+
+    def _invoke(self, arguments: list[str], obj: dict[str, Any]) -> tuple[int, Any]:
+        """As click does in its standalone mode, but for the end of the process."""
+        click = self._click
+        try:
+            made = self._cli.main(
+                args=list(arguments), prog_name="dbt", obj=obj, standalone_mode=False
+            )
+        except click.exceptions.Exit as error:
+            return error.exit_code, None
+        except click.ClickException as error:
+            error.show()
+            return error.exit_code, None
+        except click.Abort:
+            click.echo("Aborted!", file=sys.stderr)
+            return 1, None
+        except SystemExit as error:
+            return _exit_code(error), None
+        # Not standalone, click returns the code of `--help` and the like.
+        if isinstance(made, int):
+            return made, None
+        return 0, made[0] if isinstance(made, tuple) else made
+
+    def _listen(self, event: Any) -> None:
+        if event.info.name in REASONS:
+            said = getattr(event.data, "reason", "") or getattr(event.data, "exc", "")
+            if NO_SAVED_PARSE not in said:
+                self._reasons.append(str(said))
+
+    def _how_it_parsed(self) -> str:
+        """Empty after a partial parse; why it was a full one, else."""
+        if self._saved is None or (self._saved.is_used and not self._reasons):
+            return ""
+        return "; ".join(dict.fromkeys([self._saved.why_not, *self._reasons])).strip("; ")
+
+    # --- What is saved between commands -----------------------------------------------------------
+
+    def _remember_states(self) -> None:
+        """--state and --defer-state are read once for all commands, and no more than is needed."""
+        from dbt.artifacts.schemas import base
+        from dbt.contracts import state as states
+        from dbt.task import runnable
+
+        original = runnable.PreviousState
+        read_json = base.read_json
+
+        @functools.wraps(original)
+        def previous_state(state_path: Any, target_path: Any, project_root: Any) -> Any:
+            key = str(state_path)
+            if key in self._states:
+                return self._states[key]
+            replaced: Any = contextlib.nullcontext()
+            if self._saved and self._saved.is_used and key == self._saved.stands_for:
+                stand = _StandIn(self._saved.as_it_was)
+                replaced = _replaced(states, WritableManifest=stand, Manifest=stand)
+            elif key == self._only_deferred_to:
+                replaced = _replaced(base, read_json=lambda path: _relations(read_json(path)))
+            with replaced:
+                self._states[key] = original(
+                    state_path=state_path, target_path=target_path, project_root=project_root
+                )
+            return self._states[key]
+
+        runnable.PreviousState = previous_state
+
+    def _write_json_at_once(self) -> None:
+        """The same text: json.dump writes it in pieces, with an encoder that is not in C."""
+        from dbt.artifacts.schemas import base
+        from dbt_common.utils.encoding import JSONEncoder
+
+        def write_json(path: str, data: Any) -> bool:
+            text = json.dumps(data, cls=JSONEncoder)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            return True
+
+        _replace(base, "write_json", write_json)
+
+    def _write_manifests_later(self) -> None:
+        """manifest.json is written when asked for: each command of dbt writes it once or twice."""
+        from dbt.parser import manifest as parser
+        from dbt.task import runnable
+
+        original = parser.write_manifest
+
+        def write_manifest(manifest: Any, target_path: Any, *more: Any, **named: Any) -> None:
+            self._pending[str(target_path)] = functools.partial(
+                original, manifest, target_path, *more, **named
+            )
+
+        if runnable.write_manifest is not original:
+            raise AttributeError("two functions write the manifest")
+        parser.write_manifest = runnable.write_manifest = write_manifest
+
+    def _leave_out_diagnostics(self) -> None:
+        """graph.gpickle and graph_summary.json are for those who work on dbt."""
+        from dbt.compilation import Compiler, Linker
+
+        original = Compiler.compile
+
+        @functools.wraps(original)
+        def compile_without(compiler: Any, *arguments: Any, **named: Any) -> Any:
+            made = original(compiler, *arguments, **named)
+            with contextlib.suppress(OSError):
+                os.remove(os.path.join(compiler.config.project_target_path, "graph_summary.json"))
+            return made
+
+        def write_no_graph(*_arguments: Any) -> None:
+            return None
+
+        def no_summary(*_arguments: Any) -> dict[int, Any]:
+            return {}
+
+        _replace(Linker, "get_graph_summary", no_summary)
+        _replace(Compiler, "write_graph_file", write_no_graph)
+        Compiler.compile = compile_without
+
+    def _restore_parses(self) -> None:
+        """A parse of elsewhere takes the place of the one in the target path."""
+        from dbt.parser.base import RelationUpdate
+        from dbt.parser.manifest import ManifestLoader
+
+        original_read = ManifestLoader.read_manifest_for_partial_parse
+        original_write = ManifestLoader.write_manifest_for_partial_parse
+        self._relation_update = RelationUpdate
+
+        def read(loader: Any) -> Any:
+            # Nested: dbt loads a project's macros with a loader of its own.
+            if self._saved is None or self._saved.is_tried:
+                return original_read(loader)
+            return self._saved.read(loader)
+
+        def write(loader: Any) -> None:
+            # The next command of this process has it in memory.
+            if not (self._saved and self._saved.is_used):
+                original_write(loader)
+
+        ManifestLoader.read_manifest_for_partial_parse = read
+        ManifestLoader.write_manifest_for_partial_parse = write
+
+    def _doubt(self, unique_ids: Iterable[str]) -> str:
+        """The first node whose name dbt would make otherwise: of these, and what they read from."""
+        if not self._saved or not self._saved.is_renamed:
+            return ""
+        nodes = self._manifest.nodes
+        selected = [nodes[key] for key in unique_ids if key in nodes]
+        parents = {parent for node in selected for parent in node.depends_on.nodes}
+        wanted = {node.unique_id: node for node in selected}
+        wanted.update((key, nodes[key]) for key in parents if key in nodes)
+        updates = {
+            component: self._relation_update(self._runtime_config, self._manifest, component)
+            for component in ("database", "schema")
+        }
+        for node in wanted.values():
+            if not node.is_relational:
+                continue
+            for component, update in updates.items():
+                ours = getattr(node, component)
+                update(node, getattr(node.config, component, None))
+                theirs = getattr(node, component)
+                setattr(node, component, ours)
+                if theirs != ours and not _is_of_snapshot(node, component, ours):
+                    return f"dbt says {theirs} for the {component} of {node.unique_id}, not {ours}"
+        return ""
+
+
+class SavedParse:
+    """A partial parse of another checkout, fitted to this one.
+
+    `terms` says how it was made: `file`, `texts` (a file with a digest of each text that it was
+    made from), `schema` and `database` of its connection, `carries_over` (whether nothing of the
+    connection but these two is known to it), `versions`, `salt`, and `variables_digest`.
+    """
+
+    def __init__(self, terms: dict[str, Any]) -> None:
+        self._terms = terms
+        self.stands_for = terms["stands_for"]
+        self.as_it_was: Any = None
+        self.is_tried = False
+        self.is_used = False
+        self.is_renamed = False
+        self.why_not = ""
+
+    def read(self, loader: Any) -> Any:
+        """The manifest to parse on from, or None: then dbt parses in full, and `why_not` says it."""
+        self.is_tried = True
+        try:
+            manifest = self._load(loader)
+            is_usable, _ = loader.is_partial_parsable(manifest)
+        except Exception as error:  # Whatever is wrong with it, dbt can parse without.
+            self.why_not = f"{error}" if isinstance(error, Surprise) else repr(error)
+            return None
+        if not is_usable:
+            return None
+        if self.stands_for:
+            self.as_it_was = _copied(manifest)
+        self.is_used = True
+        return manifest
+
+    def _load(self, loader: Any) -> Any:
+        from dbt.contracts.graph.manifest import Manifest
+        from dbt.parser import manifest as parser
+
+        _check_versions(self._terms["versions"], loader.root_project.credentials.type)
+        with open(self._terms["file"], "rb") as file:
+            packed = file.read()
+        decoder = getattr(parser, "extended_mashumuro_decoder", None)
+        manifest = (
+            Manifest.from_msgpack(packed, decoder=decoder)
+            if decoder
+            else Manifest.from_msgpack(packed)
+        )
+        del packed
+        self._move(manifest, loader)
+        self._refresh_variables(manifest)
+        self._refresh_checks(manifest, loader)
+        self._rename(manifest, loader.root_project.credentials)
+        from datetime import datetime, timezone
+
+        from dbt_common.invocation import get_invocation_id
+
+        manifest.metadata.generated_at = datetime.now(timezone.utc).replace(tzinfo=None)
+        manifest.metadata.invocation_id = get_invocation_id()
+        # dbt takes them over only when it has something to parse.
+        manifest.selectors = loader.root_project.manifest_selectors
+        return manifest
+
+    def _move(self, manifest: Any, loader: Any) -> None:
+        """To this checkout: roots, and which texts are the same here, by all of their characters."""
+        roots = {name: str(project.project_root) for name, project in loader.all_projects.items()}
+        with open(self._terms["texts"], encoding="utf-8") as file:
+            texts: dict[str, str] = json.load(file)
+        for file_id, source in manifest.files.items():
+            root = roots.get(source.project_name)
+            if root is None:
+                # A package that is gone: dbt sees that its files are.
+                continue
+            source.path.project_root = root
+            # dbt takes a file of this time for unchanged, or one with the same words in it.
+            source.path.modification_time = -1.0
+            if file_id not in texts or source.parse_file_type == "seed":
+                continue
+            here = os.path.join(root, source.path.searched_path, source.path.relative_path)
+            if digest_of_file(here) == texts[file_id]:
+                with contextlib.suppress(OSError):
+                    source.path.modification_time = os.path.getmtime(here)
+            elif os.path.exists(here):
+                source.checksum.checksum = ""
+        for node in _all_nodes(manifest):
+            if getattr(node, "root_path", None):
+                node.root_path = roots.get(node.package_name, node.root_path)
+
+    def _refresh_variables(self, manifest: Any) -> None:
+        """Environment variables: their values were not published."""
+        wanted = sorted(name for name, value in manifest.env_vars.items() if value == "")
+        if not wanted:
+            return
+        values = {name: os.environ.get(name) for name in wanted}
+        are_the_same = self._digest(json.dumps(values)) == self._terms["variables_digest"]
+        for name in wanted:
+            # What no variable can hold is always another value.
+            manifest.env_vars[name] = (values[name] or "") if are_the_same else "\0"
+
+    def _refresh_checks(self, manifest: Any, loader: Any) -> None:
+        """The hashes of what may hold secrets were published in another form."""
+        theirs, ours = manifest.state_check, loader.manifest.state_check
+        if self._terms["carries_over"]:
+            theirs.profile_hash = ours.profile_hash
+        elif theirs.profile_hash.checksum == self._digest(ours.profile_hash.checksum):
+            theirs.profile_hash.checksum = ours.profile_hash.checksum
+        hashed = theirs.project_env_vars_hash
+        if hashed.checksum == self._digest(ours.project_env_vars_hash.checksum):
+            hashed.checksum = ours.project_env_vars_hash.checksum
+
+    def _rename(self, manifest: Any, credentials: Any) -> None:
+        """To the schema of this connection, which it knows only by the names of relations."""
+        if not self._terms["carries_over"]:
+            return
+        if credentials.database != self._terms["database"]:
+            raise Surprise(f"the database is {credentials.database}, not {self._terms['database']}")
+        placeholder, schema = self._terms["schema"], credentials.schema
+        self.is_renamed = True
+
+        def renamed(value: Any) -> Any:
+            return value.replace(placeholder, schema) if isinstance(value, str) else value
+
+        for node in _all_nodes(manifest):
+            for holder, fields in _names(node):
+                for field in fields:
+                    value = getattr(holder, field, None)
+                    if value is not None and placeholder in value:
+                        setattr(holder, field, renamed(value))
+
+    def _digest(self, text: str) -> str:
+        return slow_digest(text, self._terms["salt"])
+
+
+class _StandIn:
+    """In the place of the classes that read a manifest: for one that is there already."""
+
+    def __init__(self, manifest: Any) -> None:
+        self._manifest = manifest
+
+    def read_and_check_versions(self, _path: str) -> None:
+        return None
+
+    def from_writable_manifest(self, _writable: None) -> Any:
+        return self._manifest
+
+
+def _copied(manifest: Any) -> Any:
+    """The same nodes in dictionaries of their own: dbt puts new ones in the place of changed ones."""
+    from dbt.contracts.graph.manifest import Manifest
+
+    names = [name for name in COMPARED if name in Manifest.__dataclass_fields__]
+    return Manifest(**{name: dict(getattr(manifest, name)) for name in names})
+
+
+def _relations(document: dict[str, Any]) -> dict[str, Any]:
+    """Of a manifest.json what a deferral reads: the nodes that a ref() may mean."""
+    nodes = {
+        key: {name: value for name, value in node.items() if name not in OF_NO_RELATION}
+        for key, node in document["nodes"].items()
+        if node["resource_type"] in REFABLE
+    }
+    return {
+        **{name: {} if isinstance(value, dict) else value for name, value in document.items()},
+        "metadata": document["metadata"],
+        "nodes": nodes,
+        **{name: document[name] for name in ("functions",) if name in document},
+    }
+
+
+def slow_digest(text: str, salt: str) -> str:
+    """Says whether two texts are the same, and takes long to guess one from."""
+    return hashlib.scrypt(text.encode(), salt=bytes.fromhex(salt), **SCRYPT).hex()
+
+
+def digest_of_file(path: str) -> str:
+    """A digest of a file's bytes, empty when there is none: short, for no adversary's sake."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.sha256(file.read()).hexdigest()[:16]
+    except OSError:
+        return ""
+
+
+def versions_of(adapter: str) -> dict[str, str]:
+    """What a parse depends on besides the project: the versions of all that makes it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": "{}.{}".format(*sys.version_info)}
+    for name in ("dbt-core", "dbt-common", "dbt-adapters", f"dbt-{adapter}"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = ""
+    return found
+
+
+def _check_versions(theirs: dict[str, str], adapter: str) -> None:
+    ours = versions_of(adapter)
+    for name in sorted({*theirs, *ours}):
+        if theirs.get(name) != ours.get(name):
+            raise Surprise(f"{name} is {ours.get(name)} here, and was {theirs.get(name)}")
+
+
+def _all_nodes(manifest: Any) -> Iterator[Any]:
+    """All that may have the name of a relation."""
+    for name in ("nodes", "sources", "semantic_models", "saved_queries", "unit_tests", "functions"):
+        yield from (getattr(manifest, name, None) or {}).values()
+    for disabled in manifest.disabled.values():
+        yield from disabled
+
+
+def _names(node: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """What of a node names a schema, and the fields that do."""
+    yield node, ("schema", "relation_name")
+    if relation := getattr(node, "node_relation", None):
+        yield relation, ("schema_name", "relation_name")
+    for export in getattr(node, "exports", None) or ():
+        yield export.config, ("schema_name",)
+
+
+def _is_of_snapshot(node: Any, component: str, value: Any) -> bool:
+    """Snapshots have configs of their own for this, which win."""
+    return bool(value) and getattr(node.config, f"target_{component}", None) == value
+
+
+def _ids(listed: Any) -> Iterator[str]:
+    """The unique ids of `dbt ls --output json`."""
+    for line in listed or ():
+        with contextlib.suppress(ValueError, TypeError):
+            yield json.loads(line)["unique_id"]
+
+
+def _exit_code(error: SystemExit) -> int:
+    return error.code if isinstance(error.code, int) else int(error.code is not None)
+
+
+def _value_of(flag: str, arguments: list[str]) -> str:
+    return arguments[arguments.index(flag) + 1] if flag in arguments else ""
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Other values for some names of a module, for a while."""
+    before = {name: getattr(owner, name) for name in values}
+    vars(owner).update(values)
+    try:
+        yield
+    finally:
+        vars(owner).update(before)
+
+
+def _replace(owner: Any, name: str, function: Any) -> None:
+    """Put `function` in the place of one that is there. Raises AttributeError when it is not."""
+    getattr(owner, name)
+    setattr(owner, name, function)
+
+
+@contextlib.contextmanager
+def _collector(*, is_off: bool) -> Iterator[None]:
+    if is_off:
+        gc.disable()
+    else:
+        gc.set_threshold(*THRESHOLDS)
+    yield
+
+
+def main(requests: TextIO, answers: TextIO) -> None:
+    """Answer requests until there are no more."""
+
+    def answer(**said: Any) -> None:
+        print(json.dumps(said), file=answers, flush=True)
+
+    try:
+        dbt = Dbt()
+    except BaseException as error:
+        return answer(ready=False, why=f"{type(error).__name__}: {error}")
+    answer(ready=True, version=dbt.version, notices=dbt.notices)
+    for line in requests:
+        request = json.loads(line)
+        do = request.pop("do")
+        made = getattr(dbt, do)(**request) or {}
+        sys.stdout.flush()
+        sys.stderr.flush()
+        answer(**made)
+        if request.get("arguments", [""])[0] == "build":
+            # Nobody waits for it, so it is written while the report is made.
+            dbt.write()
+    dbt.write()
+    return None
+
+
+def _end() -> NoReturn:
+    # Without freeing half a gigabyte, object by object.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    _, program, requests_fd, answers_fd = sys.argv
+    # As when the program itself is started: where it is, and not where this file is.
+    sys.path[0] = os.path.dirname(program)
+    main(os.fdopen(int(requests_fd)), os.fdopen(int(answers_fd), "w"))
+    _end()
