@@ -155,8 +155,6 @@ class Node(Record, frozen=True, gc=False):
     relation_name: str | None = None
     checksum: FileHash | str | None = None
     raw_code: str | None = None
-    compiled_code: str | None = None
-    compiled_path: str | None = None
     config: NodeConfig = NodeConfig()
     unrendered_config: dict[str, Any] = {}
     depends_on: DependsOn = DependsOn()
@@ -290,6 +288,22 @@ class Manifest(Record, frozen=True, gc=False):
         )
 
 
+class Compiled(Record, frozen=True, gc=False):
+    """What dbt adds to a node when it runs it: the SQL, and the file it has written that to."""
+
+    compiled_code: str | None = None
+    compiled_path: str | None = None
+
+
+class CompiledManifest(Record, frozen=True, gc=False):
+    """manifest.json as `dbt build` writes it again, as far as it is another than before."""
+
+    metadata: Metadata
+    nodes: dict[str, Compiled] = {}
+    unit_tests: dict[str, Compiled] = {}
+    functions: dict[str, Compiled] = {}
+
+
 class Result(Record, frozen=True, gc=False):
     """One entry of `results`. `execution_time` in seconds, `failures` in rows."""
 
@@ -330,6 +344,22 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
+def read_compiled(path: Path) -> dict[str, Compiled]:
+    """What dbt has compiled, by unique id, of the manifest.json that a build has written.
+
+    Raises InvalidBundle like `read_manifest`.
+    """
+    manifest = _read(path, CompiledManifest)
+    _check_version(path, manifest.metadata.dbt_schema_version, "manifest", MANIFEST_VERSIONS)
+    groups = (manifest.nodes, manifest.unit_tests, manifest.functions)
+    return {
+        unique_id: compiled
+        for group in groups
+        for unique_id, compiled in group.items()
+        if compiled.compiled_code or compiled.compiled_path
+    }
+
+
 def read_run_results(path: Path) -> RunResults:
     """Read a run_results.json. Raises InvalidBundle like `read_manifest`."""
     results = _read(path, RunResults)
@@ -338,7 +368,7 @@ def read_run_results(path: Path) -> RunResults:
     return results
 
 
-Artifact = TypeVar("Artifact", Manifest, RunResults)
+Artifact = TypeVar("Artifact", Manifest, CompiledManifest, RunResults)
 
 
 def _read(path: Path, kind: type[Artifact]) -> Artifact:
