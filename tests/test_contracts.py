@@ -307,6 +307,7 @@ PURE = {
         "names",
         "outputs",
         "page",
+        "pieces",
         "pr_schema",
         "project",
         "report",

@@ -16,7 +16,7 @@ from ci_defer.errors import ConfigurationError
 from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.manifest import Node
-from ci_defer.manifest import _read as READ  # noqa: N812 - the one that is replaced
+from ci_defer.manifest import _artifact as READ  # noqa: N812 - the one that is replaced
 from ci_defer.project import Project
 from ci_defer.report import Counts, NodeOutcome, Outcome, Report
 from ci_defer.rules import of_core
@@ -134,21 +134,21 @@ def test_defer__reads_and_compares_each_manifest_once(
 ) -> None:
     read, compared = [], []
 
-    def counted(path: Path, kind: type[Any]) -> Any:
+    def counted(path: Path, kind: type[Any], like: Any = None) -> Any:
         read.append(kind.__name__)
-        return READ(path, kind)
+        return READ(path, kind, like)
 
     def counted_rules(ours: Node, *values: Any, **flags: Any) -> Any:
         compared.append(ours.unique_id)
         return of_core(ours, *values, **flags)
 
-    monkeypatch.setattr("ci_defer.manifest._read", counted)
+    monkeypatch.setattr("ci_defer.manifest._artifact", counted)
     monkeypatch.setattr("ci_defer.selection.of_core", counted_rules)
     place.publish()
     read.clear()
     place.defer()
-    # Production's two files, that of the plan, and what the build has added.
-    assert sorted(read) == ["CompiledManifest", "Manifest", "Manifest", "RunResults", "RunResults"]
+    # Production's, that of the plan, and what the build has added to it.
+    assert read == ["Manifest", "Manifest", "CompiledManifest"]
     assert compared == [A, B]
 
 

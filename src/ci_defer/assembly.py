@@ -110,7 +110,7 @@ def assemble(
     deferrals: list[Deferred] = []
     if facts.manifest and production:
         deferrals = findings.deferred(
-            nodes, facts.manifest, production.manifest, production_results, facts.compiled
+            nodes, facts.manifest, production.relations, production_results, facts.compiled
         )
     nodes = _related(_with_reasons(nodes, facts), deferrals, facts)
     gone = _removed(facts)
@@ -335,7 +335,7 @@ def _state(found: FoundState, base: str) -> State:
             compared_because=found.compared_because,
             age_commits=found.age_commits,
         )
-    metadata = found.production.manifest.metadata
+    metadata = found.production.relations.metadata
     if found.reparsed_because:
         return State(
             location=found.location,

@@ -246,7 +246,7 @@ class _Run:
         From here on something of this pull request may be in the warehouse, so it is remembered.
         """
         found = self.found
-        production = found.production.manifest if found else None
+        production = found.production.relations if found else None
         stored = self.settings.stores_failures
         plan = guard.built_of(self.planned, manifest, stores_failures=stored)
         # What was parsed for our own target says nothing of production.
@@ -265,7 +265,7 @@ class _Run:
         made = {item.unique_id for item in results.results if item.status != SKIPPED} | self.cloned
         self.own.keep(
             [node for node in self.to_build if node.unique_id in made],
-            self.found.production.manifest if self.found else None,
+            self.found.production.relations if self.found else None,
             adapter=self.manifest.metadata.adapter_type or "",
         )
 
@@ -281,7 +281,7 @@ class _Run:
         wanted = clones(
             self.planned,
             manifest,
-            production.manifest,
+            production.relations,
             how=settings.clone_incremental,
             with_snapshots=settings.clone_snapshots,
         )

@@ -50,13 +50,14 @@ class _Selected:
     invocation: Invocation
     unique_ids: tuple[str, ...]
     _path: Path
+    _like: Manifest | None
     _explained: tuple[Bundle, Explained] | None = None
     _suspected: tuple[FoundState, dict[str, str]] | None = None
 
     @cached_property
     def manifest(self) -> Manifest:
         """Raises InvalidBundle."""
-        return read_manifest(self._path)
+        return read_manifest(self._path, like=self._like)
 
     def explained(self, compared: Bundle) -> Explained:
         """Why the nodes are selected, compared with that. Raises InvalidBundle."""
@@ -161,7 +162,12 @@ class Planner:
         self.ran(made.invocation)
         if not made.invocation.exit_code:
             self.log.info(f"dbt selects {number(len(made.unique_ids), 'node')}.")
-        return _Selected(made.invocation, made.unique_ids, self.project.target_path / MANIFEST)
+        return _Selected(
+            made.invocation,
+            made.unique_ids,
+            self.project.target_path / MANIFEST,
+            found.compared.manifest if found else None,
+        )
 
     def _beyond_doubt(self, found: FoundState, selected: _Selected) -> FoundState:
         """Compare with the commit parsed again where dbt's answer is not to be trusted."""

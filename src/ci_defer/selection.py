@@ -127,6 +127,9 @@ class Explained:
 
     def _compare(self, node: Node, old: Node) -> list[Reason]:
         metadata = self._manifest.metadata
+        if node is old and not self._is_v2:
+            # Most nodes are what they were. Some kinds are never that to dbt v2.
+            return self._macros(node)
         if self._is_v2:
             reasons = of_v2(node, old, adapter=metadata.adapter_type)
         else:
