@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ci_defer.bundle import ParsedWith
+from ci_defer.choices import IfNoState
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
 from ci_defer.errors import ConfigurationError
@@ -20,7 +21,6 @@ from ci_defer.manifest import _artifact as READ  # noqa: N812 - the one that is 
 from ci_defer.project import Project
 from ci_defer.report import Counts, NodeOutcome, Outcome, Report
 from ci_defer.rules import of_core
-from ci_defer.state import IfNoState
 from ci_defer.stores import Store
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory

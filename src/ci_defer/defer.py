@@ -31,7 +31,8 @@ from ci_defer.base_commit import History, base_commit
 from ci_defer.blind_spots import Texts
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
 from ci_defer.checkout import Checkout
-from ci_defer.clones import CloneIncremental, clones
+from ci_defer.choices import CloneIncremental, IfNoState
+from ci_defer.clones import clones
 from ci_defer.cloning import Cloner
 from ci_defer.comparison import Changes
 from ci_defer.dbt import Engine, Invocation, Operation, Selection
@@ -63,7 +64,7 @@ from ci_defer.project import Project, connection_of
 from ci_defer.reparse import EngineFor, Engines, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
 from ci_defer.selection import Explained
-from ci_defer.state import FoundState, IfNoState, find_state
+from ci_defer.state import FoundState, find_state
 from ci_defer.stores import Latest, Store
 from ci_defer.wording import (
     CANCELLED,
