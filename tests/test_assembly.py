@@ -13,7 +13,7 @@ from msgspec.structs import replace as changed
 from ci_defer.assembly import MAX_CODE, MAX_LOCATED, MAX_NODES_WITH_CODE, Facts, assemble
 from ci_defer.blind_spots import Texts
 from ci_defer.event import Event
-from ci_defer.manifest import Manifest
+from ci_defer.manifest import Compiled, Manifest
 from ci_defer.report import NodeOutcome, NodeReport, Outcome, Report
 from tests.samples import manifest, node
 
@@ -37,7 +37,8 @@ def facts(
         found=None,
         passed_over=[],
         manifest=msgspec.json.decode(json.dumps(manifest(nodes)), type=Manifest),
-        compares_unrendered=None,
+        explained=None,
+        compiled={made["unique_id"]: msgspec.convert(made, Compiled) for made in nodes},
         planned=[],
         pr_schema="",
         cloned=frozenset(),

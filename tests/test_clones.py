@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from ci_defer.clones import CloneIncremental, Clones, can_clone
+from ci_defer.choices import CloneIncremental
+from ci_defer.clones import Clones, can_clone
 from ci_defer.clones import clones as clones_of
 from ci_defer.manifest import Manifest
 from tests import samples

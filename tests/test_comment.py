@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ci_defer.comment import Commented, CommentWhen, comment
+from ci_defer.choices import CommentWhen
+from ci_defer.comment import Commented, comment
 from ci_defer.pulls import Pulls
 from ci_defer.report import Change, NodeOutcome, NodeReport, Outcome, Report
 from ci_defer.rest import GitHubRest

@@ -282,6 +282,7 @@ PURE = {
         "blind_spots",
         "bundle",
         "characters",
+        "choices",
         "cleaned",
         "clearance",
         "clones",
@@ -307,6 +308,7 @@ PURE = {
         "names",
         "outputs",
         "page",
+        "pieces",
         "pr_schema",
         "project",
         "report",
@@ -343,7 +345,7 @@ USE_CASE = {
     "reparse",
     "state",
 }
-OUTERMOST = {"", "__main__", "cli", "flows", "settings", "wiring"}
+OUTERMOST = {"", "__main__", "cli", "flows", "session", "settings", "wiring"}
 # What a pure module may import of other packages.
 LIBRARIES = {"backports", "compression", "msgspec", "yaml"}
 # Of the standard library, what a pure module has no use for.

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 
 from ci_defer.bundle import ParsedWith
+from ci_defer.choices import IfNoState
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
 from ci_defer.errors import ConfigurationError
 from ci_defer.event import Event
 from ci_defer.git import Git
+from ci_defer.manifest import Node
+from ci_defer.manifest import _artifact as READ  # noqa: N812 - the one that is replaced
 from ci_defer.project import Project
 from ci_defer.report import Counts, NodeOutcome, Outcome, Report
-from ci_defer.state import IfNoState
+from ci_defer.rules import of_core
 from ci_defer.stores import Store
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
@@ -124,6 +127,29 @@ def test_defer__builds_what_changed_and_reports_it(place: Place) -> None:
     assert (report.selected_count, report.seconds_saved) == (1, 2.0)
     assert [command.arguments[1] for command in report.commands] == ["ls", "build"]
     assert (report.dbt_version, report.adapter) == ("1.11.0", "duckdb")
+
+
+def test_defer__reads_and_compares_each_manifest_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, compared = [], []
+
+    def counted(path: Path, kind: type[Any], like: Any = None) -> Any:
+        read.append(kind.__name__)
+        return READ(path, kind, like)
+
+    def counted_rules(ours: Node, *values: Any, **flags: Any) -> Any:
+        compared.append(ours.unique_id)
+        return of_core(ours, *values, **flags)
+
+    monkeypatch.setattr("ci_defer.manifest._artifact", counted)
+    monkeypatch.setattr("ci_defer.selection.of_core", counted_rules)
+    place.publish()
+    read.clear()
+    place.defer()
+    # Production's, that of the plan, and what the build has added to it.
+    assert read == ["Manifest", "Manifest", "CompiledManifest"]
+    assert compared == [A, B]
 
 
 def test_defer__gives_dbt_a_copy_of_the_state(place: Place) -> None:

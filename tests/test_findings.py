@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from ci_defer import findings
-from ci_defer.manifest import Manifest, RunResults
+from ci_defer.manifest import Compiled, Manifest, RunResults
 from ci_defer.report import Counts, Deferred, NodeOutcome, NodeReport
 from tests.samples import manifest, node, run_results
 
@@ -18,6 +18,10 @@ A, B, C, D = (f"model.shop.{name}" for name in "abcd")
 
 def read(*nodes: Mapping[str, Any], **more: Any) -> Manifest:
     return msgspec.json.decode(json.dumps({**manifest(nodes), **more}), type=Manifest)
+
+
+def compiled(*nodes: Mapping[str, Any]) -> dict[str, Compiled]:
+    return {made["unique_id"]: msgspec.convert(made, Compiled) for made in nodes}
 
 
 def results(*entries: Mapping[str, Any], **statuses: str) -> RunResults:
@@ -39,10 +43,16 @@ def reported(name: str, outcome: NodeOutcome = NodeOutcome.BUILT, **more: Any) -
 
 
 def node_reports(
-    planned: Sequence[str], made: Manifest, found: RunResults | None, *, finished: bool = True
+    planned: Sequence[str],
+    made: Manifest,
+    found: RunResults | None,
+    ran: Mapping[str, Compiled] | None = None,
+    *,
+    finished: bool = True,
 ) -> list[NodeReport]:
-    project_dir = Path("/srv/shop")
-    return findings.node_reports(planned, made, found, finished=finished, project_dir=project_dir)
+    return findings.node_reports(
+        planned, made, found, compiled=ran or {}, finished=finished, project_dir=Path("/srv/shop")
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +86,7 @@ def test_node_reports__hold_what_dbt_said() -> None:
         "message": "Got 2 results",
         "failures": 2,
     }
-    assert node_reports([], read(made), results(entry)) == [
+    assert node_reports([], read(made), results(entry), compiled(made)) == [
         NodeReport(
             unique_id=A,
             name="a",
@@ -106,7 +116,8 @@ def test_node_reports__hold_what_dbt_said() -> None:
 def test_node_reports__compiled_path_is_from_the_project_directory(
     path: str, expected: str
 ) -> None:
-    [report] = node_reports([], read(node(A, compiled_path=path)), results(a="success"))
+    made = node(A, compiled_path=path)
+    [report] = node_reports([], read(made), results(a="success"), compiled(made))
     assert report.compiled_path == expected
 
 
@@ -255,14 +266,20 @@ PRODUCTION = read(node(B), node(C), node("source.shop.raw.x"))
 
 def deferred(*nodes: dict[str, Any], ran: tuple[str, ...] = ("a",)) -> list[str]:
     reports = [reported(name) for name in ran]
-    found = findings.deferred(reports, read(*nodes), PRODUCTION, results(b="success"))
+    found = findings.deferred(
+        reports, read(*nodes), PRODUCTION, results(b="success"), compiled(*nodes)
+    )
     return [item.unique_id for item in found]
 
 
 def test_deferred__is_what_the_compiled_sql_reads_from_production() -> None:
     reads = refers(A, 'select * from "db"."prod"."b" join "db"."pr"."c" using (id)', B, C)
     found = findings.deferred(
-        [reported("a")], read(reads, node(B), node(C)), PRODUCTION, results(b="error")
+        [reported("a")],
+        read(reads, node(B), node(C)),
+        PRODUCTION,
+        results(b="error"),
+        compiled(reads),
     )
     assert found == [
         Deferred(unique_id=B, name="b", relation='"db"."prod"."b"', production_status="error")
@@ -287,7 +304,10 @@ def test_deferred__the_relation_must_stand_there_as_a_whole(
     relation: str, sql: str, expected: bool
 ) -> None:
     production = read(node(B, relation_name=relation))
-    found = findings.deferred([reported("a")], read(refers(A, sql, B), node(B)), production, None)
+    reads = refers(A, sql, B)
+    found = findings.deferred(
+        [reported("a")], read(reads, node(B)), production, None, compiled(reads)
+    )
     assert bool(found) == expected
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ci_defer.errors import InvalidBundle
-from ci_defer.manifest import read_manifest, read_run_results
+from ci_defer.manifest import Compiled, read_compiled, read_manifest, read_run_results
 from tests.samples import RESULTS_URL, manifest, node, run_results, write_artifacts
 
 
@@ -36,6 +36,28 @@ def test_read_manifest__skips_what_it_does_not_know(tmp_path: Path) -> None:
     }
     write_artifacts(tmp_path, manifest=document)
     assert list(read_manifest(tmp_path / "manifest.json").nodes) == ["model.shop.a"]
+
+
+def test_read_compiled__has_what_dbt_has_run_and_no_other_field(tmp_path: Path) -> None:
+    ran = {"compiled_code": "select 1", "compiled_path": "target/compiled/a.sql"}
+    document = {
+        **manifest([node("model.shop.a", **ran), node("model.shop.b", config=5)]),
+        "functions": {"function.shop.f": node("function.shop.f", compiled_code="x")},
+    }
+    write_artifacts(tmp_path, manifest=document)
+    assert read_compiled(tmp_path / "manifest.json") == {
+        "model.shop.a": Compiled(**ran),
+        "function.shop.f": Compiled(compiled_code="x"),
+    }
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "{}", '{"metadata": {"dbt_schema_version": "https://x/dbt/y/v12.json"}}']
+)
+def test_read_compiled__raises_for_what_is_no_manifest(tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(InvalidBundle):
+        read_compiled(tmp_path / "manifest.json")
 
 
 def test_read_run_results__keeps_what_dbt_said(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from ci_defer.comment import Commented, CommentWhen
-from ci_defer.errors import ConfigurationError
+from ci_defer.choices import CommentWhen
+from ci_defer.comment import Commented
+from ci_defer.errors import ConfigurationError, RestError
 from ci_defer.event import Event, FinishedRun, read_event, read_finished_run
 from ci_defer.pending import artifact_name, comment_pending
 from ci_defer.pulls import Pulls
 from ci_defer.report import Change, NodeOutcome, NodeReport, Outcome, Report, State, encode
-from ci_defer.rest import GitHubRest, RestError
+from ci_defer.rest import GitHubRest
 from tests.harness.gfm import links, render
 from tests.harness.github import LONGEST_COMMENT, FakeGitHub, PullRequest, Run, zip_files
 from tests.hostile import WORDS

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ci_defer.errors import ConfigurationError
-from ci_defer.rest import GitHubRest, GoneError, RestError
+from ci_defer.errors import ConfigurationError, RestError
+from ci_defer.rest import GitHubRest, GoneError
 from tests.harness.github import BOT, FakeGitHub, PullRequest
 from tests.samples import Log
 

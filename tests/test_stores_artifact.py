@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ci_defer.errors import StateNotFound
+from ci_defer.errors import RestError, StateNotFound
 from ci_defer.report import PassedOver
-from ci_defer.rest import GitHubRest, RestError
+from ci_defer.rest import GitHubRest
 from ci_defer.state import FoundState, find_state
 from ci_defer.stores.artifact import ArtifactStore
 from tests.harness.github import FakeGitHub, Run

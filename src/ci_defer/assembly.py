@@ -18,7 +18,7 @@ from ci_defer.blind_spots import BlindSpots, Texts
 from ci_defer.comparison import Changes
 from ci_defer.dbt import Invocation
 from ci_defer.event import Event
-from ci_defer.manifest import COMMIT_IN_MANIFEST, Manifest, RunResults
+from ci_defer.manifest import COMMIT_IN_MANIFEST, Compiled, Manifest, RunResults
 from ci_defer.report import (
     BAD,
     TESTS,
@@ -77,8 +77,10 @@ class Facts:
     found: FoundState | None
     passed_over: Sequence[PassedOver]
     manifest: Manifest | None
-    # dbt's flag state_modified_compare_more_unrendered_values, None when this run did not say.
-    compares_unrendered: bool | None
+    # Why nodes are selected, None when there was nothing to compare with.
+    explained: Explained | None
+    # What dbt has compiled, by unique id.
+    compiled: Mapping[str, Compiled]
     planned: Sequence[str]
     # What looks modified although nothing of it changed in git, and why that may be.
     suspected: Mapping[str, str]
@@ -108,11 +110,10 @@ def assemble(
     deferrals: list[Deferred] = []
     if facts.manifest and production:
         deferrals = findings.deferred(
-            nodes, facts.manifest, production.manifest, production_results
+            nodes, facts.manifest, production.relations, production_results, facts.compiled
         )
-    explained = _explained(facts)
-    nodes = _related(nodes, deferrals, facts, explained)
-    gone = removed(facts)
+    nodes = _related(_with_reasons(nodes, facts), deferrals, facts)
+    gone = _removed(facts)
     metadata = facts.manifest.metadata if facts.manifest else None
     useful = outcome in (Outcome.SUCCESS, Outcome.NO_CHANGES)
     return Report(
@@ -146,7 +147,7 @@ def assemble(
             *facts.notes,
             *_warnings(facts),
             *_suspicions(nodes, facts),
-            *_blind_spots(gone, facts, explained),
+            *_blind_spots(gone, facts),
             *findings.warnings(nodes, deferrals, finished=finished),
         ],
         commands=[
@@ -157,9 +158,14 @@ def assemble(
             )
             for ran in facts.invocations
         ],
-        production_seconds=findings.production_seconds(facts.planned, production_results),
+        production_seconds=production_seconds(facts),
         seconds_saved=findings.seconds_saved(facts.planned, production_results) if useful else None,
     )
+
+
+def planned_nodes(facts: Facts) -> list[NodeReport]:
+    """The nodes that dbt selected and why, before any of them is built."""
+    return _with_reasons(node_reports(facts, None, finished=False), facts)
 
 
 def node_reports(facts: Facts, results: RunResults | None, *, finished: bool) -> list[NodeReport]:
@@ -170,33 +176,51 @@ def node_reports(facts: Facts, results: RunResults | None, *, finished: bool) ->
         facts.planned,
         facts.manifest,
         results,
+        compiled=facts.compiled,
         finished=finished,
         project_dir=facts.directory,
     )
 
 
-def removed(facts: Facts) -> list[Removed]:
+def production_seconds(facts: Facts) -> float | None:
+    """What production's run spent on the planned nodes, as far as that is known."""
+    results = facts.found.production.run_results if facts.found else None
+    return findings.production_seconds(facts.planned, results)
+
+
+def _removed(facts: Facts) -> list[Removed]:
     """What production has and the pull request has not."""
     if facts.manifest is None or facts.found is None:
         return []
     return impact.removed(facts.manifest, facts.found.compared.manifest)
 
 
+def _with_reasons(nodes: Iterable[NodeReport], facts: Facts) -> list[NodeReport]:
+    """The nodes with why they were selected."""
+    manifest, explained = facts.manifest, facts.explained
+    reasons_of: dict[str, list[Reason]] = {}
+    if manifest and explained:
+        known = (unique_id for unique_id in facts.planned if manifest.find(unique_id))
+        reasons_of = {unique_id: explained.reasons(unique_id) for unique_id in known}
+    found = []
+    for node in nodes:
+        reasons = reasons_of.get(node.unique_id, [])
+        suspicion = facts.suspected.get(node.unique_id, "")
+        change = _change_of(reasons)
+        found.append(replace(node, reasons=reasons, change=change, suspicion=suspicion))
+    return found
+
+
 def _related(
-    nodes: list[NodeReport],
-    deferrals: Sequence[Deferred],
-    facts: Facts,
-    explained: Explained | None,
+    nodes: list[NodeReport], deferrals: Sequence[Deferred], facts: Facts
 ) -> list[NodeReport]:
     """The nodes with what takes more than dbt's results to know."""
     manifest = facts.manifest
     if manifest is None:
         return nodes
-    reasons: dict[str, list[Reason]] = {}
-    if explained:
-        reasons = {unique_id: explained.reasons(unique_id) for unique_id in facts.planned}
     visible = _visible(nodes, deferrals)
-    with_code = [node.unique_id for node in nodes if node.outcome in BAD][:MAX_NODES_WITH_CODE]
+    failed = [node.unique_id for node in nodes if node.outcome in BAD]
+    code = _code(failed[:MAX_NODES_WITH_CODE], facts.compiled)
     lines = _lines(worst_first(nodes)[:MAX_LOCATED], manifest, facts.read_text)
     related = []
     for report in nodes:
@@ -204,28 +228,25 @@ def _related(
         if node is None:
             related.append(report)
             continue
-        code = (node.compiled_code or "") if report.unique_id in with_code else ""
         related.append(
             replace(
                 report,
-                reasons=reasons.get(report.unique_id, []),
-                change=_change_of(reasons.get(report.unique_id, [])),
-                suspicion=facts.suspected.get(report.unique_id, ""),
                 cloned=report.unique_id in facts.cloned,
                 parents=impact.visible_parents(node, manifest, visible),
                 line=lines.get(report.unique_id),
-                compiled_code=findings.cut(code.strip(), MAX_CODE),
+                compiled_code=code.get(report.unique_id, ""),
             )
         )
     return related
 
 
-def _explained(facts: Facts) -> Explained | None:
-    """Why nodes are selected; None when there was nothing to compare with."""
-    if facts.found is None or facts.manifest is None:
-        return None
-    compared = facts.found.compared.manifest
-    return Explained(facts.manifest, compared, compares_unrendered=facts.compares_unrendered)
+def _code(unique_ids: Iterable[str], compiled: Mapping[str, Compiled]) -> dict[str, str]:
+    """The compiled SQL of nodes, as far as they have some."""
+    return {
+        unique_id: findings.cut((compiled[unique_id].compiled_code or "").strip(), MAX_CODE)
+        for unique_id in unique_ids
+        if unique_id in compiled
+    }
 
 
 def _change_of(reasons: Sequence[Reason]) -> Change | None:
@@ -292,11 +313,11 @@ def _suspicions(nodes: Iterable[NodeReport], facts: Facts) -> Iterator[str]:
         )
 
 
-def _blind_spots(
-    gone: Iterable[Removed], facts: Facts, explained: Explained | None
-) -> Iterator[str]:
-    if facts.manifest and facts.changes and explained:
-        spots = BlindSpots(facts.planned, facts.manifest, explained, facts.changes, facts.texts)
+def _blind_spots(gone: Iterable[Removed], facts: Facts) -> Iterator[str]:
+    if facts.manifest and facts.changes and facts.explained:
+        spots = BlindSpots(
+            facts.planned, facts.manifest, facts.explained, facts.changes, facts.texts
+        )
         yield from spots.warnings(gone)
 
 
@@ -314,7 +335,7 @@ def _state(found: FoundState, base: str) -> State:
             compared_because=found.compared_because,
             age_commits=found.age_commits,
         )
-    metadata = found.production.manifest.metadata
+    metadata = found.production.relations.metadata
     if found.reparsed_because:
         return State(
             location=found.location,

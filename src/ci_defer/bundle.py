@@ -21,7 +21,13 @@ from typing import Annotated, Any
 import msgspec
 
 from ci_defer.errors import InvalidBundle
-from ci_defer.manifest import Manifest, RunResults, read_manifest, read_run_results
+from ci_defer.manifest import (
+    Manifest,
+    RunResults,
+    read_manifest,
+    read_relations,
+    read_run_results,
+)
 
 MANIFEST = "manifest.json"
 RUN_RESULTS = "run_results.json"
@@ -132,6 +138,14 @@ class Bundle:
         return read_manifest(self.directory / MANIFEST)
 
     @cached_property
+    def relations(self) -> Manifest:
+        """The manifest as far as it says where nodes are. Raises InvalidBundle."""
+        # Most bundles are compared with, and then all of it has been read.
+        if "manifest" in self.__dict__:
+            return self.manifest
+        return read_relations(self.directory / MANIFEST)
+
+    @cached_property
     def results(self) -> RunResults | None:
         """run_results.json, whatever command wrote it. Raises InvalidBundle."""
         # A file that state.json does not list was never verified.
@@ -157,10 +171,13 @@ class Bundle:
         return Bundle(self.directory / COMPARE, None) if is_there else None
 
     def read(self) -> None:
-        """Read all of it now. Raises InvalidBundle."""
-        _ = self.manifest, self.results
+        """Read all of it now that defer will ask for, most likely. Raises InvalidBundle."""
+        _ = self.results
         if self.compare:
+            _ = self.relations
             self.compare.read()
+        else:
+            _ = self.manifest
 
     def described(self, directory: Path, provenance: Provenance) -> Bundle:
         """The same files in another directory; what was read of them is not read again."""

@@ -1,4 +1,8 @@
-"""The command line: commands, options, exit codes. What a command does is in `flows`."""
+"""The command line: commands, options, exit codes. What a command does is in `flows`.
+
+A command loads what it works with when it is run, so that `--help` and a wrong option are answered
+at once: what is imported above is what the options take.
+"""
 
 from __future__ import annotations
 
@@ -11,25 +15,13 @@ from typing import Any
 
 import click
 
-from ci_defer import __version__, flows, text
-from ci_defer.clones import CloneIncremental
-from ci_defer.comment import CommentWhen
+from ci_defer import __version__
+from ci_defer.choices import CloneIncremental, CommentWhen, IfNoState
 from ci_defer.dbt.process import Interrupts
-from ci_defer.demo import demo as run_demo
 from ci_defer.errors import CiDeferError, ExitCode
-from ci_defer.explain import explain as explain_node
-from ci_defer.explain import read_report
-from ci_defer.outputs import (
-    failed_outputs,
-)
 from ci_defer.runner import Runner, environment
+from ci_defer.session import Session
 from ci_defer.settings import AgeType, Settings, options
-from ci_defer.state import IfNoState
-from ci_defer.wiring import (
-    Session,
-    event_of,
-    project_of,
-)
 
 # The options of the registry's own client, whose command its users have at hand.
 FILE_PARAMETERS = {
@@ -64,6 +56,9 @@ def cli() -> None:
 @click.pass_obj
 def auto(session: Session, /, **values: Any) -> None:
     """Do what the event of this workflow run asks for."""
+    from ci_defer import flows
+    from ci_defer.wiring import event_of
+
     flows.auto(session, _settings(values), event_of(session))
 
 
@@ -76,6 +71,9 @@ def onboard(session: Session, /, **values: Any) -> None:
 
     With the paths of files, only these are uploaded, to the Altimate registry.
     """
+    from ci_defer import flows
+    from ci_defer.wiring import event_of
+
     paths = {name: values.pop(parameter) for name, parameter in FILE_PARAMETERS.items()}
     files = {name: path for name, path in paths.items() if path}
     settings = _settings(values)
@@ -90,6 +88,9 @@ def onboard(session: Session, /, **values: Any) -> None:
 @click.pass_obj
 def defer(session: Session, /, **values: Any) -> None:
     """Build the checked-out pull request against production's state."""
+    from ci_defer import flows
+    from ci_defer.wiring import event_of
+
     flows.defer(session, _settings(values), event_of(session))
 
 
@@ -98,6 +99,9 @@ def defer(session: Session, /, **values: Any) -> None:
 @click.pass_obj
 def comment(session: Session, /, **values: Any) -> None:
     """Comment for a run that could not: that of a fork or of Dependabot."""
+    from ci_defer import flows
+    from ci_defer.wiring import event_of
+
     flows.comment(session, _settings(values), event_of(session))
 
 
@@ -111,6 +115,9 @@ def comment(session: Session, /, **values: Any) -> None:
 @click.pass_obj
 def cleanup(session: Session, /, *, pull_request: int | None, **values: Any) -> None:
     """Drop what the runs of a closed pull request have built."""
+    from ci_defer import flows
+    from ci_defer.wiring import event_of
+
     event = event_of(session)
     flows.cleanup(session, _settings(values), event, pull_request or event.pull_request)
 
@@ -127,6 +134,11 @@ def cleanup(session: Session, /, *, pull_request: int | None, **values: Any) -> 
 @click.pass_obj
 def explain(session: Session, /, *, node: str, path: Path | None, **values: Any) -> None:
     """Say why NODE was selected in the last run: a name, a unique id or the path of a file."""
+    from ci_defer import flows
+    from ci_defer.explain import explain as explain_node
+    from ci_defer.explain import read_report
+    from ci_defer.wiring import project_of
+
     settings = _settings(values)
     path = path or project_of(session, settings).target_path / flows.REPORT_PATH
     session.runner.info(explain_node(read_report(path), node))
@@ -159,6 +171,8 @@ def prune(
     session: Session, /, *, keep: int, older_than: timedelta, dry_run: bool, **values: Any
 ) -> None:
     """Delete old production states from a bucket or a directory."""
+    from ci_defer import flows
+
     flows.prune(session, _settings(values), keep, older_than, is_dry_run=dry_run)
 
 
@@ -171,6 +185,9 @@ def prune(
 @click.pass_obj
 def demo(session: Session, /, directory: Path | None) -> None:
     """Onboard and defer on an embedded DuckDB project: no credentials, no network."""
+    from ci_defer import text
+    from ci_defer.demo import demo as run_demo
+
     made = run_demo(
         directory,
         environ=session.child_environ,
@@ -212,6 +229,8 @@ def _guarded(session: Session) -> int:
             "Please open an issue with the log above."
         )
         exit_code = ExitCode.SERVICE
+    from ci_defer.outputs import failed_outputs
+
     runner.set_outputs(failed_outputs())
     return exit_code
 

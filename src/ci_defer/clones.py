@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
+from ci_defer.choices import CloneIncremental
 from ci_defer.guard import production_relations
 from ci_defer.manifest import Manifest, Node
 from ci_defer.wording import listing, number
@@ -27,14 +27,6 @@ BUILT_ON = {"redshift": "postgres", "databricks": "spark"}
 SAYS_YES = re.compile(r"return\(\s*true\s*\)", re.IGNORECASE)
 # Spark clones tables of this format alone.
 ON_SPARK, DELTA = frozenset({"spark", "databricks"}), "delta"
-
-
-class CloneIncremental(str, Enum):
-    """Whether incremental models are cloned first, and copied where that would make a view."""
-
-    FALSE = "false"
-    TRUE = "true"
-    COPY = "copy"
 
 
 @dataclass(frozen=True, kw_only=True)

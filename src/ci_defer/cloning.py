@@ -73,7 +73,7 @@ class Cloner:
     def _copy(self, nodes: Sequence[Node]) -> frozenset[str]:
         """Copy one after the other, past what cannot be copied."""
         rest: dict[Item, tuple[Relation, Relation]] = {
-            (here.place, here.identifier): (_recorded(self.production.manifest, node), here)
+            (here.place, here.identifier): (_recorded(self.production.relations, node), here)
             for node in nodes
             for here in (Relation.of(node),)
         }

@@ -9,18 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from http import HTTPStatus
 from typing import Protocol
 from urllib.parse import quote
 
 from ci_defer import markdown
-from ci_defer.errors import CiDeferError
+from ci_defer.choices import CommentWhen
+from ci_defer.errors import CiDeferError, RestError
 from ci_defer.gfm import link
 from ci_defer.log import Log
 from ci_defer.pulls import Comment
 from ci_defer.report import Outcome, Report
-from ci_defer.rest import RestError
 
 MARKER = re.compile(r"<!-- ci-defer: project=(?P<project>\S+) run=(?P<run>\d{1,19}) -->")
 # GitHub may have done what it gave no answer to, so it is looked up before it is tried again.
@@ -30,15 +29,6 @@ ATTEMPTS = 3
 REFUSALS = range(HTTPStatus.MULTIPLE_CHOICES, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 FAILED = frozenset({Outcome.FAILURE, Outcome.ERROR})
-
-
-class CommentWhen(str, Enum):
-    """When there is to be a comment. One that is there already is always kept up to date."""
-
-    ALWAYS = "always"
-    CHANGES = "changes"
-    FAILURES = "failures"
-    OFF = "off"
 
 
 class Comments(Protocol):

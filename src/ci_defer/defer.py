@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -17,13 +17,22 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from msgspec.structs import replace
+
 from ci_defer import findings, guard, text
-from ci_defer.assembly import Facts, assemble, node_reports, removed
+from ci_defer.assembly import (
+    Facts,
+    assemble,
+    node_reports,
+    planned_nodes,
+    production_seconds,
+)
 from ci_defer.base_commit import History, base_commit
 from ci_defer.blind_spots import Texts
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
 from ci_defer.checkout import Checkout
-from ci_defer.clones import CloneIncremental, clones
+from ci_defer.choices import CloneIncremental, IfNoState
+from ci_defer.clones import clones
 from ci_defer.cloning import Cloner
 from ci_defer.comparison import Changes
 from ci_defer.dbt import Engine, Invocation, Operation, Selection
@@ -41,13 +50,21 @@ from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.isolation import Isolation, OwnSchema, own_schema
 from ci_defer.log import Log
-from ci_defer.manifest import Manifest, Node, RunResults, read_manifest, read_run_results
+from ci_defer.manifest import (
+    Compiled,
+    Manifest,
+    Node,
+    RunResults,
+    read_compiled,
+    read_run_results,
+)
 from ci_defer.packages import install_packages
 from ci_defer.plan import Planner
 from ci_defer.project import Project, connection_of
 from ci_defer.reparse import EngineFor, Engines, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
-from ci_defer.state import FoundState, IfNoState, find_state
+from ci_defer.selection import Explained
+from ci_defer.state import FoundState, find_state
 from ci_defer.stores import Latest, Store
 from ci_defer.wording import (
     CANCELLED,
@@ -147,7 +164,9 @@ class _Run:
     manifest: Manifest | None = None
     results: RunResults | None = None
     planned: tuple[str, ...] = ()
+    explained: Explained | None = None
     suspected: dict[str, str] = field(default_factory=dict)
+    compiled: Mapping[str, Compiled] = field(default_factory=dict)
     changes: Changes | None = None
     cloned: frozenset[str] = frozenset()
     to_build: Sequence[Node] = ()
@@ -212,11 +231,12 @@ class _Run:
         plan = planner.plan(self.found)
         self.found, self.manifest = plan.found, plan.manifest
         self.planned, self.suspected = plan.unique_ids, plan.suspected
-        self.changes = plan.changes
+        self.explained, self.changes = plan.explained, plan.changes
         if not self.planned:
-            gone = removed(self.facts())
-            return self.report(Outcome.NO_CHANGES, nothing_selected(gone))
-        self.log.info(text.render_plan(self.report(Outcome.SUCCESS, "")))
+            report = self.report(Outcome.NO_CHANGES, "")
+            return replace(report, headline=nothing_selected(report.removed))
+        facts = self.facts()
+        self.log.info(text.render_plan(planned_nodes(facts), production_seconds(facts)))
         self._keep_in_place(plan.manifest)
         self._clone(plan.manifest)
         return self._build(self._selection(self.found))
@@ -227,7 +247,7 @@ class _Run:
         From here on something of this pull request may be in the warehouse, so it is remembered.
         """
         found = self.found
-        production = found.production.manifest if found else None
+        production = found.production.relations if found else None
         stored = self.settings.stores_failures
         plan = guard.built_of(self.planned, manifest, stores_failures=stored)
         # What was parsed for our own target says nothing of production.
@@ -246,7 +266,7 @@ class _Run:
         made = {item.unique_id for item in results.results if item.status != SKIPPED} | self.cloned
         self.own.keep(
             [node for node in self.to_build if node.unique_id in made],
-            self.found.production.manifest if self.found else None,
+            self.found.production.relations if self.found else None,
             adapter=self.manifest.metadata.adapter_type or "",
         )
 
@@ -262,7 +282,7 @@ class _Run:
         wanted = clones(
             self.planned,
             manifest,
-            production.manifest,
+            production.relations,
             how=settings.clone_incremental,
             with_snapshots=settings.clone_snapshots,
         )
@@ -371,7 +391,7 @@ class _Run:
                 self.results = read_run_results(target_path / RUN_RESULTS)
             if (target_path / MANIFEST).is_file():
                 # dbt writes it again, with the compiled SQL.
-                self.manifest = read_manifest(target_path / MANIFEST)
+                self.compiled = read_compiled(target_path / MANIFEST)
         if self.results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
@@ -429,11 +449,8 @@ class _Run:
             found=self.found,
             passed_over=self.passed_over,
             manifest=self.manifest,
-            compares_unrendered=(
-                self.results.args.state_modified_compare_more_unrendered_values
-                if self.results
-                else None
-            ),
+            explained=self._explained(),
+            compiled=self.compiled,
             planned=self.planned,
             suspected=self.suspected,
             changes=self.changes,
@@ -443,6 +460,12 @@ class _Run:
             notes=self.notes,
             read_text=self.checkout.text_of_project,
         )
+
+    def _explained(self) -> Explained | None:
+        if self.explained is None or self.results is None:
+            return self.explained
+        flag = self.results.args.state_modified_compare_more_unrendered_values
+        return self.explained.as_run(compares_unrendered=flag)
 
     @cached_property
     def _texts(self) -> Texts:

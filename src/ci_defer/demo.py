@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ci_defer.bundle import ParsedWith
+from ci_defer.choices import IfNoState
 from ci_defer.dbt import Selection
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
 from ci_defer.dbt.process import Interrupts
@@ -26,7 +27,6 @@ from ci_defer.log import Console
 from ci_defer.onboard import onboard
 from ci_defer.project import Project, read_project
 from ci_defer.report import Report
-from ci_defer.state import IfNoState
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
 

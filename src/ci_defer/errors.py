@@ -70,6 +70,18 @@ class StateNotFound(CiDeferError):
     """There is no production state for this pull request."""
 
 
+class WebError(CiDeferError):
+    """A service refused, or could not answer. `status` is the HTTP status, 0 without an answer."""
+
+    def __init__(self, message: str, hint: str = "", *, status: int = 0) -> None:
+        super().__init__(message, hint)
+        self.status = status
+
+
+class RestError(WebError):
+    """GitHub refused, or could not answer."""
+
+
 class Cancelled(CiDeferError):
     """SIGINT or SIGTERM ended the run before there was anything to report."""
 

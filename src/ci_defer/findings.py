@@ -15,7 +15,7 @@ from textwrap import dedent
 import msgspec
 
 from ci_defer.impact import visible_parents
-from ci_defer.manifest import REFABLE, Manifest, Node, Result, RunResults
+from ci_defer.manifest import REFABLE, Compiled, Manifest, Node, Result, RunResults
 from ci_defer.report import (
     BAD,
     Cause,
@@ -67,6 +67,7 @@ def node_reports(
     manifest: Manifest,
     results: RunResults | None,
     *,
+    compiled: Mapping[str, Compiled],
     finished: bool,
     project_dir: Path,
 ) -> list[NodeReport]:
@@ -86,10 +87,12 @@ def node_reports(
     ]
     # dbt writes an absolute path where it was given an absolute target path.
     root = f"{project_dir}/"
-    return [
-        msgspec.structs.replace(node, compiled_path=node.compiled_path.removeprefix(root))
-        for node in reports
-    ]
+    for index, node in enumerate(reports):
+        found = compiled.get(node.unique_id)
+        if found and found.compiled_path:
+            path = found.compiled_path.removeprefix(root)
+            reports[index] = msgspec.structs.replace(node, compiled_path=path)
+    return reports
 
 
 def cut(text: str, limit: int) -> str:
@@ -147,6 +150,7 @@ def deferred(
     manifest: Manifest,
     production: Manifest,
     production_results: RunResults | None,
+    compiled: Mapping[str, Compiled],
 ) -> list[Deferred]:
     """The relations of production that the run really read, by the SQL that dbt compiled.
 
@@ -158,13 +162,14 @@ def deferred(
     found: dict[str, Deferred] = {}
     for unique_id in ran:
         node = manifest.find(unique_id)
-        if node is None or not node.compiled_code:
+        sql = compiled[unique_id].compiled_code if unique_id in compiled else None
+        if node is None or not sql:
             continue
         for parent in _relations_read(node, manifest):
             theirs = production.nodes.get(parent)
             if parent in ran or parent in found or theirs is None or not theirs.relation_name:
                 continue
-            if _mentions(node.compiled_code, theirs.relation_name):
+            if _mentions(sql, theirs.relation_name):
                 found[parent] = Deferred(
                     unique_id=parent,
                     name=theirs.name,
@@ -268,7 +273,6 @@ def _report(
         seconds=seconds,
         message=message,
         failures=failures,
-        compiled_path=node.compiled_path or "",
     )
 
 

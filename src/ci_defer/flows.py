@@ -13,10 +13,11 @@ from pathlib import Path
 from ci_defer import __version__, cleaned, markdown, report, text
 from ci_defer.annotations import annotate
 from ci_defer.bundle import MANIFEST
+from ci_defer.choices import CommentWhen
 from ci_defer.cleaned import Cleaned
 from ci_defer.cleanup import cleanup as run_cleanup
 from ci_defer.cleanup_note import note_on_comment
-from ci_defer.comment import Commented, CommentWhen, marked_project
+from ci_defer.comment import Commented, marked_project
 from ci_defer.comment import comment as write_comment
 from ci_defer.dbt.arguments import has_full_refresh, split, stores_failures
 from ci_defer.defer import DeferSettings
@@ -34,6 +35,7 @@ from ci_defer.outputs import (
 from ci_defer.pending import artifact_name, comment_pending
 from ci_defer.prune import prune as run_prune
 from ci_defer.pulls import Pulls
+from ci_defer.session import Session
 from ci_defer.settings import Settings
 from ci_defer.stores import (
     ALTIMATE,
@@ -45,7 +47,6 @@ from ci_defer.stores import (
 from ci_defer.stores.artifact import ArtifactStore
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.wiring import (
-    Session,
     account_of,
     as_parsed,
     checkout_footprint,

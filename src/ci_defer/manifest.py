@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
 from ci_defer.errors import InvalidBundle, NotJson
+from ci_defer.pieces import members
 
 # dbt Core 1.8 to 1.12 and dbt v2 all write version 12.
 MANIFEST_VERSIONS = frozenset({12})
@@ -155,8 +157,6 @@ class Node(Record, frozen=True, gc=False):
     relation_name: str | None = None
     checksum: FileHash | str | None = None
     raw_code: str | None = None
-    compiled_code: str | None = None
-    compiled_path: str | None = None
     config: NodeConfig = NodeConfig()
     unrendered_config: dict[str, Any] = {}
     depends_on: DependsOn = DependsOn()
@@ -239,6 +239,9 @@ class Function(Node, frozen=True, gc=False):
     overloads: Any = None
 
 
+Resource = TypeVar("Resource", Node, Source, Function)
+
+
 class Macro(Record, frozen=True, gc=False):
     """A macro or a generic test."""
 
@@ -290,6 +293,67 @@ class Manifest(Record, frozen=True, gc=False):
         )
 
 
+class PlacedConfig(Record, frozen=True, gc=False):
+    """`config` of a node, as far as it says what there is in the warehouse."""
+
+    materialized: str | None = None
+    store_failures: Any = None
+
+
+class Placed(Record, frozen=True, gc=False):
+    """Of a node, where it is in the warehouse."""
+
+    unique_id: str
+    name: str
+    resource_type: str
+    database: str | None = None
+    schema: str | None = None
+    alias: str | None = None
+    relation_name: str | None = None
+    config: PlacedConfig = PlacedConfig()
+
+    def known(self, kind: type[Resource]) -> Resource:
+        """The same, as a resource of which nothing else is known."""
+        config = self.config
+        return kind(
+            unique_id=self.unique_id,
+            name=self.name,
+            resource_type=self.resource_type,
+            database=self.database,
+            schema=self.schema,
+            alias=self.alias,
+            relation_name=self.relation_name,
+            config=NodeConfig(
+                materialized=config.materialized, store_failures=config.store_failures
+            ),
+        )
+
+
+class PlacedManifest(Record, frozen=True, gc=False):
+    """manifest.json, as far as it says where nodes are in the warehouse."""
+
+    metadata: Metadata
+    nodes: dict[str, Placed] = {}
+    sources: dict[str, Placed] = {}
+    functions: dict[str, Placed] = {}
+
+
+class Compiled(Record, frozen=True, gc=False):
+    """What dbt adds to a node when it runs it: the SQL, and the file it has written that to."""
+
+    compiled_code: str | None = None
+    compiled_path: str | None = None
+
+
+class CompiledManifest(Record, frozen=True, gc=False):
+    """manifest.json as `dbt build` writes it again, as far as it is another than before."""
+
+    metadata: Metadata
+    nodes: dict[str, Compiled] = {}
+    unit_tests: dict[str, Compiled] = {}
+    functions: dict[str, Compiled] = {}
+
+
 class Result(Record, frozen=True, gc=False):
     """One entry of `results`. `execution_time` in seconds, `failures` in rows."""
 
@@ -319,29 +383,99 @@ class RunResults(Record, frozen=True, gc=False):
     args: RunArgs = RunArgs()
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest.json.
+def read_manifest(path: Path, *, like: Manifest | None = None) -> Manifest:
+    """Read a manifest.json. What is the same in `like` is the same object.
 
     Raises InvalidBundle when the file is missing, not JSON, truncated, not a manifest, or of a
     schema version that ci-defer does not know.
     """
-    manifest = _read(path, Manifest)
+    manifest = _artifact(path, Manifest, like)
     _check_version(path, manifest.metadata.dbt_schema_version, "manifest", MANIFEST_VERSIONS)
     return manifest
 
 
+def read_relations(path: Path) -> Manifest:
+    """A manifest.json as far as it says where nodes are in the warehouse.
+
+    Raises InvalidBundle like `read_manifest`.
+    """
+    manifest = _artifact(path, PlacedManifest)
+    _check_version(path, manifest.metadata.dbt_schema_version, "manifest", MANIFEST_VERSIONS)
+    return Manifest(
+        metadata=manifest.metadata,
+        nodes={name: node.known(Node) for name, node in manifest.nodes.items()},
+        sources={name: node.known(Source) for name, node in manifest.sources.items()},
+        functions={name: node.known(Function) for name, node in manifest.functions.items()},
+    )
+
+
+def read_compiled(path: Path) -> dict[str, Compiled]:
+    """What dbt has compiled, by unique id, of the manifest.json that a build has written.
+
+    Raises InvalidBundle like `read_manifest`.
+    """
+    manifest = _artifact(path, CompiledManifest)
+    _check_version(path, manifest.metadata.dbt_schema_version, "manifest", MANIFEST_VERSIONS)
+    groups = (manifest.nodes, manifest.unit_tests, manifest.functions)
+    return {
+        unique_id: compiled
+        for group in groups
+        for unique_id, compiled in group.items()
+        if compiled.compiled_code or compiled.compiled_path
+    }
+
+
 def read_run_results(path: Path) -> RunResults:
     """Read a run_results.json. Raises InvalidBundle like `read_manifest`."""
-    results = _read(path, RunResults)
+    results = _read_whole(path, RunResults)
     version = results.metadata.dbt_schema_version
     _check_version(path, version, "run-results", RUN_RESULTS_VERSIONS)
     return results
 
 
-Artifact = TypeVar("Artifact", Manifest, RunResults)
+Artifact = TypeVar("Artifact", Manifest, PlacedManifest, CompiledManifest, RunResults)
 
 
-def _read(path: Path, kind: type[Artifact]) -> Artifact:
+@cache
+def _decoders(kind: type[Artifact]) -> Mapping[str, msgspec.json.Decoder[Any]]:
+    """What decodes the members of an artifact."""
+    return {name: msgspec.json.Decoder(of) for name, of in get_type_hints(kind).items()}
+
+
+def _artifact(path: Path, kind: type[Artifact], like: Artifact | None = None) -> Artifact:
+    """Read an artifact; what is the same in `like` is the same object.
+
+    Raises InvalidBundle.
+    """
+    # As a whole it is read where it has to be, also to say what is wrong with it.
+    return _read_in_pieces(path, kind, like) or _read_whole(path, kind)
+
+
+def _read_in_pieces(path: Path, kind: type[Artifact], like: Artifact | None) -> Artifact | None:
+    decoders = _decoders(kind)
+    found: dict[str, Any] = {}
+    try:
+        with path.open("rb") as file:
+            for name, raw in members(file):
+                if name in decoders:
+                    value = decoders[name].decode(raw)
+                    if isinstance(value, dict):
+                        known = getattr(like, name, None) or {}
+                        _add(found.setdefault(name, {}), value, known)
+                    else:
+                        found[name] = value
+        return kind(**found)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        return None
+
+
+def _add(group: dict[str, Any], found: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for unique_id, node in found.items():
+        old = known.get(unique_id)
+        group[unique_id] = old if old == node else node
+
+
+def _read_whole(path: Path, kind: type[Artifact]) -> Artifact:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:

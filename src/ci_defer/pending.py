@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import msgspec
 
 from ci_defer.archive import extract
-from ci_defer.comment import Commented, Comments, CommentWhen, comment
+from ci_defer.choices import CommentWhen
+from ci_defer.comment import Commented, Comments, comment
 from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
 from ci_defer.event import Event, FinishedRun
 from ci_defer.log import Log

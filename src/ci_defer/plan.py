@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
 
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
 from ci_defer.comparison import Changes, Suspicion, differences
@@ -29,14 +31,47 @@ class Plan:
     """What dbt selected, in its order, and what it was compared with.
 
     `suspected` has the nodes that look modified although nothing of theirs changed in git, with
-    the reason found. `changes` is None where git cannot tell.
+    the reason found. `explained` and `changes` are None where there is nothing to compare with,
+    the latter also where git cannot tell.
     """
 
     unique_ids: tuple[str, ...]
     manifest: Manifest
     found: FoundState | None
+    explained: Explained | None
     suspected: dict[str, str]
     changes: Changes | None
+
+
+@dataclass
+class _Selected:
+    """dbt's answer, its manifest, and what follows from both: each is found once."""
+
+    invocation: Invocation
+    unique_ids: tuple[str, ...]
+    _path: Path
+    _like: Manifest | None
+    _explained: tuple[Bundle, Explained] | None = None
+    _suspected: tuple[FoundState, dict[str, str]] | None = None
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """Raises InvalidBundle."""
+        return read_manifest(self._path, like=self._like)
+
+    def explained(self, compared: Bundle) -> Explained:
+        """Why the nodes are selected, compared with that. Raises InvalidBundle."""
+        if self._explained is None or self._explained[0] is not compared:
+            self._explained = (compared, Explained(self.manifest, compared.manifest))
+        return self._explained[1]
+
+    def suspected(self, found: FoundState, changes: Changes) -> dict[str, str]:
+        """Which of the nodes only look modified, and why that may be. Raises InvalidBundle."""
+        if self._suspected is None or self._suspected[0] is not found:
+            explained, compared = self.explained(found.compared), found.compared.manifest
+            suspicion = Suspicion(explained, self.manifest, compared, changes, found.unlike)
+            self._suspected = (found, suspicion.of(self.unique_ids))
+        return self._suspected[1]
 
 
 @dataclass(kw_only=True)
@@ -63,21 +98,21 @@ class Planner:
         """Let dbt select. Raises CiDeferError."""
         if found and not found.is_parsed_again:
             found = self._made_alike(found)
-        invocation, unique_ids = self._select(found)
+        selected = self._select(found)
         if found and not found.is_parsed_again:
-            found = self._beyond_doubt(found, unique_ids)
+            found = self._beyond_doubt(found, selected)
             if found.is_parsed_again:
-                invocation, unique_ids = self._select(found)
-        invocation.check(
+                selected = self._select(found)
+        selected.invocation.check(
             "read the project",
             "Run `dbt parse` with the same target to see it on your machine, and check dbt-args.",
         )
-        manifest = self._manifest()
         return Plan(
-            unique_ids=unique_ids,
-            manifest=manifest,
+            unique_ids=selected.unique_ids,
+            manifest=selected.manifest,
             found=found,
-            suspected=self._suspected(found, manifest, unique_ids),
+            explained=selected.explained(found.compared) if found else None,
+            suspected=self._suspected(found, selected),
             changes=self._changes(found),
         )
 
@@ -119,7 +154,7 @@ class Planner:
             self.log.info("With the setting pr-target, onboard can do the following once for all.")
         return self.compare_apart(found, _because(unlike), *unlike)
 
-    def _select(self, found: FoundState | None) -> tuple[Invocation, tuple[str, ...]]:
+    def _select(self, found: FoundState | None) -> _Selected:
         # Results of an earlier run in the target path must never be taken for ours.
         for name in (MANIFEST, RUN_RESULTS):
             (self.project.target_path / name).unlink(missing_ok=True)
@@ -127,26 +162,28 @@ class Planner:
         self.ran(made.invocation)
         if not made.invocation.exit_code:
             self.log.info(f"dbt selects {number(len(made.unique_ids), 'node')}.")
-        return made.invocation, made.unique_ids
+        return _Selected(
+            made.invocation,
+            made.unique_ids,
+            self.project.target_path / MANIFEST,
+            found.compared.manifest if found else None,
+        )
 
-    def _manifest(self) -> Manifest:
-        return read_manifest(self.project.target_path / MANIFEST)
-
-    def _beyond_doubt(self, found: FoundState, unique_ids: Sequence[str]) -> FoundState:
+    def _beyond_doubt(self, found: FoundState, selected: _Selected) -> FoundState:
         """Compare with the commit parsed again where dbt's answer is not to be trusted."""
         try:
-            manifest = self._manifest()
+            ours = selected.manifest.metadata
         except InvalidBundle:
             # dbt could not even read the project, so this is not about the state.
             return found
-        theirs, ours = found.compared.manifest.metadata, manifest.metadata
+        theirs = found.compared.manifest.metadata
         unlike = differences(
             ParsedWith(dbt_version=theirs.dbt_version, adapter=theirs.adapter_type or ""),
             ParsedWith(dbt_version=ours.dbt_version, adapter=ours.adapter_type or ""),
         )
         if unlike and not found.unlike:
             return self.compare_apart(found, _because(unlike), *unlike)
-        suspected = self._suspected(found, manifest, unique_ids)
+        suspected = self._suspected(found, selected)
         if not suspected or found.unlike:
             return found
         return self.compare_apart(
@@ -155,16 +192,9 @@ class Planner:
             f"git since commit {_commit_of(found)[:12]}.",
         )
 
-    def _suspected(
-        self, found: FoundState | None, manifest: Manifest, unique_ids: Sequence[str]
-    ) -> dict[str, str]:
+    def _suspected(self, found: FoundState | None, selected: _Selected) -> dict[str, str]:
         changes = self._changes(found)
-        if found is None or changes is None:
-            return {}
-        compared = found.compared.manifest
-        return Suspicion(
-            Explained(manifest, compared), manifest, compared, changes, found.unlike
-        ).of(unique_ids)
+        return selected.suspected(found, changes) if found and changes else {}
 
     def _changes(self, found: FoundState | None) -> Changes | None:
         """What changed since the commit that is compared with, as far as one is known."""

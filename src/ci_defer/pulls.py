@@ -12,8 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ci_defer.errors import CiDeferError
-from ci_defer.web import WebError
+from ci_defer.errors import CiDeferError, WebError
 
 # The author of what is written with the token of a job.
 JOB_LOGIN = "github-actions[bot]"

@@ -14,17 +14,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from ci_defer.errors import RestError
 from ci_defer.log import Log
-from ci_defer.web import LONGEST_WAIT, Refusal, Service, Web, WebError, retry_after
+from ci_defer.web import LONGEST_WAIT, Refusal, Service, Web, retry_after
 
 API_VERSION = "2022-11-28"
 PAGE_SIZE = 100
 # Busy branches have many commits for each first parent; 2,000 of them are enough of an effort.
 MAX_PAGES_OF_HISTORY = 20
-
-
-class RestError(WebError):
-    """GitHub refused, or could not answer."""
 
 
 class GoneError(RestError):

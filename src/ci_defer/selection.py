@@ -54,9 +54,22 @@ class Explained:
             dbt_version = manifest.metadata.dbt_version
             compares_unrendered = default_of_compares_unrendered(dbt_version)
         self._compares_unrendered = compares_unrendered
+        self._reasons: dict[str, list[Reason]] = {}
+
+    def as_run(self, *, compares_unrendered: bool | None) -> Explained:
+        """The same with the flag as it was for the run: this one, where that changes nothing."""
+        if compares_unrendered in (None, self._compares_unrendered):
+            return self
+        return Explained(self._manifest, self._compared, compares_unrendered=compares_unrendered)
 
     def reasons(self, unique_id: str) -> list[Reason]:
         """Why a selected node was: its own changes, else what it is downstream of."""
+        # The plan and the report ask for the same nodes.
+        if unique_id not in self._reasons:
+            self._reasons[unique_id] = self._reasons_of(unique_id)
+        return self._reasons[unique_id]
+
+    def _reasons_of(self, unique_id: str) -> list[Reason]:
         if own := self.modified.get(unique_id):
             return own
         node = self._manifest.find(unique_id)
@@ -114,6 +127,9 @@ class Explained:
 
     def _compare(self, node: Node, old: Node) -> list[Reason]:
         metadata = self._manifest.metadata
+        if node is old and not self._is_v2:
+            # Most nodes are what they were. Some kinds are never that to dbt v2.
+            return self._macros(node)
         if self._is_v2:
             reasons = of_v2(node, old, adapter=metadata.adapter_type)
         else:

@@ -19,10 +19,8 @@ from typing import Any, TypeVar
 import click
 
 from ci_defer.account import DEFAULT_URL
-from ci_defer.clones import CloneIncremental
-from ci_defer.comment import CommentWhen
+from ci_defer.choices import CloneIncremental, CommentWhen, IfNoState
 from ci_defer.pr_schema import SchemaTemplate, parse
-from ci_defer.state import IfNoState
 
 PREFIX = "CI_DEFER_"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 
 from ci_defer.base_commit import History
@@ -25,15 +24,6 @@ from ci_defer.wording import number
 
 # How far back a bundle may be: beyond that its state says little about the base commit.
 MAX_AGE_COMMITS = 200
-
-
-class IfNoState(str, Enum):
-    """What to do when there is no production state."""
-
-    REPARSE = "reparse"
-    FULL = "full"
-    SKIP = "skip"
-    FAIL = "fail"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Pure. Made for a reader who has scrolled past dbt's own output.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from ci_defer.characters import clean
 from ci_defer.report import TESTS, Change, NodeOutcome, NodeReport, Report, worst_first
@@ -54,21 +55,21 @@ def render(report: Report) -> str:
     return clean("\n".join(lines))
 
 
-def render_plan(report: Report) -> str:
+def render_plan(nodes: Sequence[NodeReport], production_seconds: float | None = None) -> str:
     """What dbt is about to build and why, before it does: lines of text."""
-    kinds = Counter(node.resource_type for node in report.nodes)
+    kinds = Counter(node.resource_type for node in nodes)
     counted = ", ".join(_counted(count, kind) for kind, count in kinds.most_common())
     lines = ["", f"Plan     {counted}"]
-    if report.production_seconds is not None:
-        lines.append(f"         production spends {duration(report.production_seconds)} on them")
-    changed = [node for node in report.nodes if node.change in (Change.NEW, Change.MODIFIED)]
+    if production_seconds is not None:
+        lines.append(f"         production spends {duration(production_seconds)} on them")
+    changed = [node for node in nodes if node.change in (Change.NEW, Change.MODIFIED)]
     width = min(NAME_WIDTH, max((len(node.name) for node in changed), default=0))
     for node in changed[:MAX_NODES]:
         why = node.why + (f" (suspected: {node.suspicion})" if node.suspicion else "")
         lines.append(f"  {_cut(node.name, width):<{width}} {node.resource_type:<12} {why}")
     if len(changed) > MAX_NODES:
         lines.append(f"  and {len(changed) - MAX_NODES} more that changed")
-    others = len(report.nodes) - len(changed)
+    others = len(nodes) - len(changed)
     if changed and others:
         lines.append(f"  and {number(others, 'node')} downstream of these, or chosen")
     return clean("\n".join([*lines, ""]))

@@ -21,7 +21,7 @@ import tenacity
 
 from ci_defer import __version__
 from ci_defer.addresses import is_safe_url
-from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
+from ci_defer.errors import ConfigurationError, InvalidBundle, WebError
 from ci_defer.log import Log
 
 # Seconds to connect, and between two pieces of an answer.
@@ -31,14 +31,6 @@ ATTEMPTS = 5
 LONGEST_WAIT = 120
 CHUNK = 1024 * 1024
 Answer = TypeVar("Answer")
-
-
-class WebError(CiDeferError):
-    """A service refused, or could not answer. `status` is the HTTP status, 0 without an answer."""
-
-    def __init__(self, message: str, hint: str = "", *, status: int = 0) -> None:
-        super().__init__(message, hint)
-        self.status = status
 
 
 @dataclass(frozen=True)

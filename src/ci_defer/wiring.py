@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ci_defer.account import FILE as ACCOUNT_FILE
 from ci_defer.account import Account, find_account
@@ -17,7 +18,6 @@ from ci_defer.bundle import ParsedWith
 from ci_defer.cleanup import footprint_of_checkout
 from ci_defer.dbt import Operation, arguments
 from ci_defer.dbt.commands import CommandEngine, DbtSettings
-from ci_defer.dbt.process import Interrupts
 from ci_defer.dbt.warehouse import Warehouse
 from ci_defer.event import Event, read_event
 from ci_defer.footprint import Footprint
@@ -28,24 +28,12 @@ from ci_defer.newest import newest_manifest
 from ci_defer.profiles import find_profiles, own_schema
 from ci_defer.project import Project, connection_of, read_project
 from ci_defer.reparse import EngineFor
-from ci_defer.rest import GitHubRest
-from ci_defer.runner import Runner
-from ci_defer.settings import PREFIX, Settings
+from ci_defer.session import Session
+from ci_defer.settings import Settings
 from ci_defer.stores import ARTIFACT, Footprints, Surroundings, open_footprints, open_source
 
-
-@dataclasses.dataclass(frozen=True)
-class Session:
-    """What every command works with: the machine, the signals, the event."""
-
-    environ: dict[str, str]
-    runner: Runner
-    interrupts: Interrupts
-
-    @property
-    def child_environ(self) -> dict[str, str]:
-        """The environment of the programs we run. Our settings, tokens among them, stay here."""
-        return {name: value for name, value in self.environ.items() if not name.startswith(PREFIX)}
+if TYPE_CHECKING:
+    from ci_defer.rest import GitHubRest
 
 
 def event_of(session: Session) -> Event:
@@ -208,6 +196,9 @@ def rest_of(session: Session, settings: Settings, event: Event) -> GitHubRest | 
     """GitHub's REST API, or None outside of a workflow run with a token."""
     if not (event.api_url and event.repository and settings.github_token):
         return None
+    # The libraries that speak HTTP take longer to load than all of ours.
+    from ci_defer.rest import GitHubRest  # noqa: PLC0415
+
     return GitHubRest(event.api_url, event.repository, settings.github_token, log=session.runner)
 
 

@@ -9,7 +9,13 @@ from __future__ import annotations
 import importlib
 import runpy
 
-MODULES = ("ci_defer.cli", "ci_defer.stores.bucket")
+MODULES = (
+    "ci_defer.cli",
+    "ci_defer.flows",
+    "ci_defer.rest",
+    "ci_defer.stores.altimate",
+    "ci_defer.stores.bucket",
+)
 
 
 def warm_up() -> None:

@@ -10,21 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ci_defer.account import Account
 from ci_defer.bundle import Bundle
 from ci_defer.errors import ConfigurationError
 from ci_defer.footprint import Footprint
 from ci_defer.log import TransferLog
-from ci_defer.stores.altimate import Registry, service
 from ci_defer.stores.artifact import ArtifactStore, Rest
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
 from ci_defer.stores.footprints import ArtifactFootprints, NoFootprints, ObjectFootprints
 from ci_defer.stores.objects import Objects
 from ci_defer.stores.plain import PlainObject, find_plain_state
-from ci_defer.web import Web
+
+if TYPE_CHECKING:
+    from ci_defer.stores.altimate import Registry
 
 ARTIFACT = "artifact"
 ALTIMATE = "altimate"
@@ -232,4 +233,8 @@ def _is_plain_object(uri: str) -> bool:
 
 def open_registry(account: Account, log: TransferLog) -> Registry:
     """The Altimate registry, for one account."""
+    # The libraries that speak HTTP take longer to load than all of ours.
+    from ci_defer.stores.altimate import Registry, service  # noqa: PLC0415
+    from ci_defer.web import Web  # noqa: PLC0415
+
     return Registry(account, Web(service(account.instance), account.token, log=log), log)

@@ -17,9 +17,9 @@ import msgspec
 
 from ci_defer.account import Account
 from ci_defer.bundle import MANIFEST, MAX_SIZE, Bundle, unpack
-from ci_defer.errors import CiDeferError, NotJson, StateNotFound
+from ci_defer.errors import CiDeferError, NotJson, StateNotFound, WebError
 from ci_defer.log import Log
-from ci_defer.web import Service, Web, WebError, header_value, is_safe
+from ci_defer.web import Service, Web, header_value, is_safe
 
 # In the order in which the registry's own client uploads them; the names are its file types.
 FILES = (MANIFEST, "catalog.json", "run_results.json", "sources.json", "semantic_manifest.json")
