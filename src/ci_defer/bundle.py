@@ -37,7 +37,11 @@ ARTIFACTS = (MANIFEST, *OPTIONAL_FILES)
 # What pull requests are compared with: the same commit, parsed as they parse it.
 COMPARE = "compare"
 COMPARE_MANIFEST = f"{COMPARE}/{MANIFEST}"
-FILES = (*ARTIFACTS, COMPARE_MANIFEST)
+# What dbt Core goes on from instead of parsing in full, and a digest of each text in it.
+PARTIAL_PARSE = "partial_parse.msgpack"
+TEXTS = "texts.json"
+SAVED_PARSE = (f"{COMPARE}/{PARTIAL_PARSE}", f"{COMPARE}/{TEXTS}")
+FILES = (*ARTIFACTS, COMPARE_MANIFEST, *SAVED_PARSE)
 
 # `args.which` of run_results.json; dbt v2 may leave it out.
 BUILDING_COMMANDS = frozenset({"build", "run", "seed", "snapshot", "retry", None})
@@ -91,12 +95,30 @@ class ParsedWith(msgspec.Struct, frozen=True, kw_only=True):
     vars_sha256: str = ""
 
 
+class ParseTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a saved parse of dbt was made with, and under which terms it may be used.
+
+    `schema` and `database` are those of its connection. `carries_over` says that another
+    connection with the same database may go on from it. `versions` are those of Python and of the
+    packages that made it. `salt` is for the digests of what is not published: the hashes in the
+    file, and `variables_digest`, of the environment variables that it depends on.
+    """
+
+    schema: str
+    database: str | None
+    carries_over: bool
+    versions: Mapping[str, str]
+    salt: str
+    variables_digest: str
+
+
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     """state.json. `created_at` is ISO 8601 in UTC; `files` maps file name to its record.
 
     `flags` are the dbt flags that decide what counts as modified; a flag that dbt did not
     record is absent, and of the vars, which may hold secrets, there is only the SHA-256.
-    `compare` says how the manifest in `compare/` was made, if there is one.
+    `compare` says how the manifest in `compare/` was made, if there is one; `saved_parse` goes with
+    the saved parse beside it.
     A newer ci-defer may add fields: unknown ones are skipped, and only another `schema_version`
     makes a state unreadable.
     """
@@ -112,6 +134,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     flags: Mapping[str, Any]
     files: Mapping[str, FileRecord]
     compare: ParsedWith | None = None
+    saved_parse: ParseTerms | None = None
 
     @property
     def parsed_with(self) -> ParsedWith:
@@ -196,12 +219,14 @@ def pack(
     created_at: str,
     target: str | None,
     compare: tuple[Path, ParsedWith] | None = None,
+    saved_parse: ParseTerms | None = None,
 ) -> Bundle:
     """Copy dbt's artifacts from `artifacts` into the empty directory `to`, and describe them.
 
     `project` is the key of the store, `project_name` is what the manifest must say. `target` is
     the one we were told; without it, the one that dbt recorded. `compare` is a folder with the
     manifest for `compare/`, and how it was made: what the manifest itself says is filled in.
+    With `saved_parse` the folder has that, too.
     Raises InvalidBundle when an artifact is not what it should be; `to` is then of no use.
     """
     found = Bundle(artifacts, None)
@@ -211,6 +236,9 @@ def pack(
         if (artifacts / name).is_file():
             shutil.copyfile(artifacts / name, to / name)
     compared_with = _add_compare(*compare, to, project_name) if compare else None
+    if compare and saved_parse:
+        for name in (PARTIAL_PARSE, TEXTS):
+            shutil.copyfile(compare[0] / name, to / COMPARE / name)
     provenance = Provenance(
         schema_version=SCHEMA_VERSION,
         project=project,
@@ -223,6 +251,7 @@ def pack(
         flags=_comparison_flags(results),
         files={name: _record(to / name) for name in FILES if (to / name).is_file()},
         compare=compared_with,
+        saved_parse=saved_parse,
     )
     (to / STATE).write_bytes(encode_state(provenance))
     return found.described(to, provenance)
@@ -273,6 +302,8 @@ def decode_state(path: Path) -> Provenance:
         raise InvalidBundle(f"{path} names no {MANIFEST}.")
     if (COMPARE_MANIFEST in provenance.files) != (provenance.compare is not None):
         raise InvalidBundle(f"{path} does not say how {COMPARE_MANIFEST} was made, or names none.")
+    if (set(SAVED_PARSE) <= set(provenance.files)) != (provenance.saved_parse is not None):
+        raise InvalidBundle(f"{path} does not say how {SAVED_PARSE[0]} was made, or names none.")
     return provenance
 
 

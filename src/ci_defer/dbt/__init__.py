@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+import msgspec
+
+from ci_defer.bundle import ParseTerms
 from ci_defer.dbt.output import error_message
 from ci_defer.errors import Cancelled, DbtError, ProjectError
 
@@ -66,30 +69,58 @@ class Invocation:
 class SavedParse:
     """A partial parse of another checkout, from which dbt may go on instead of parsing in full.
 
-    `terms` is for `inside`, which says what it holds.
+    `texts` is a file with the digests of what it was made from, `stands_for` the folder with the
+    manifest.json of the same parse.
     """
 
-    terms: Mapping[str, Any]
+    file: Path
+    texts: Path
+    stands_for: Path
+    terms: ParseTerms
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """What a command of dbt was connected to, and the versions of what it ran."""
+
+    schema: str
+    database: str | None = None
+    versions: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
 class Parsed:
-    """A `dbt parse`. `in_full` says why it did not go on from a saved parse that it was given."""
+    """A `dbt parse`. `in_full` says why it did not go on from a saved parse that it was given.
+
+    `connection` is None where the engine cannot tell it.
+    """
 
     invocation: Invocation
     in_full: str = ""
+    connection: Connection | None = None
 
 
 @dataclass(frozen=True)
 class Plan:
     """The unique ids that dbt selected, in dbt's order. Empty when dbt failed.
 
-    `parsed_in_full` says why dbt did not go on from a saved parse that it was given.
+    `manifest` is the file with dbt's manifest; `is_difference` says that it has only what is other
+    than in the manifest that a saved parse stands for. `parsed_in_full` says why dbt did not go on
+    from a saved parse that it was given.
     """
 
     invocation: Invocation
     unique_ids: tuple[str, ...]
+    manifest: Path
+    is_difference: bool = False
     parsed_in_full: str = ""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A `dbt build`. `manifest` is the file with what was compiled, if dbt came that far."""
+
+    invocation: Invocation
+    manifest: Path
 
 
 @dataclass(frozen=True)
@@ -123,7 +154,7 @@ class Engine(Protocol):
         """Run a macro of the project; what it prints is kept, and shown only when it fails."""
         ...
 
-    def build(self, selection: Selection) -> Invocation:
+    def build(self, selection: Selection) -> Built:
         """Build the selected nodes. Writes run_results.json, and until `close` manifest.json."""
         ...
 

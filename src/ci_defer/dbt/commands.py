@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ci_defer.characters import strip_ansi
+from ci_defer.bundle import MANIFEST
 from ci_defer.dbt import (
+    Built,
     Invocation,
     Operation,
     Parsed,
@@ -90,7 +92,7 @@ class CommandEngine:
             keep_output=True,
         )
         selected = () if ran.invocation.exit_code else listed_ids(ran.output)
-        return Plan(ran.invocation, selected)
+        return Plan(ran.invocation, selected, self._manifest)
 
     def clone(self, selection: Selection) -> Invocation:
         # Without the last one dbt leaves what is there: the clone of an earlier run, changed since.
@@ -99,9 +101,10 @@ class CommandEngine:
         own = arguments.for_parse(self._settings.arguments)
         return self._run("clone", *flags, *own, "--write-json").invocation
 
-    def build(self, selection: Selection) -> Invocation:
+    def build(self, selection: Selection) -> Built:
         own = self._settings.arguments
-        return self._run("build", *_selecting(selection), *own, "--write-json").invocation
+        ran = self._run("build", *_selecting(selection), *own, "--write-json")
+        return Built(ran.invocation, self._manifest)
 
     def run_operation(self, macro: str) -> Operation:
         """Run a macro of the project; what it prints is for us, and shown only when it fails."""
@@ -145,6 +148,10 @@ class CommandEngine:
             tuple(command_line), ended.exit_code, ended.seconds, tail, ended.interrupted
         )
         return _Ran(invocation, ended.output)
+
+    @property
+    def _manifest(self) -> Path:
+        return self._settings.target_path / MANIFEST
 
     def _start(
         self,

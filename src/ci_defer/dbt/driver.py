@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
 
-from ci_defer.dbt import Parsed, Plan, SavedParse, Selection, inside
+from ci_defer.dbt import Built, Connection, Parsed, Plan, SavedParse, Selection, inside
 from ci_defer.dbt.commands import CommandEngine
 from ci_defer.dbt.process import Conversation, Ended
 
@@ -48,12 +49,15 @@ class Ready(msgspec.Struct, frozen=True):
 class Ran(msgspec.Struct, frozen=True):
     """How a command ended. `parsed` says why the project was parsed in full, if it was.
 
-    `distrusted` says why a saved parse must not have been used.
+    `distrusted` says why a saved parse must not have been used, `wrote` is the file with what is
+    wanted of the manifest, when it was not written as a whole.
     """
 
     exit_code: int
     parsed: str = ""
     distrusted: str = ""
+    wrote: str = ""
+    connection: Connection | None = None
 
 
 class Driver:
@@ -74,13 +78,21 @@ class Driver:
         self,
         arguments: list[str],
         saved: SavedParse | None,
+        to: Path,
         *,
         write: Callable[[bytes], None] | None,
         keep_lines: int | None,
     ) -> tuple[Ended, Ran | None]:
-        """Run a command; None instead of how it ended when the process ended with it."""
-        restore = saved.terms if saved else None
-        request = {"do": "run", "arguments": arguments, "restore": restore}
+        """Run a command; None instead of how it ended when the process ended with it.
+
+        What is wanted of the manifest may be written to the file `to`.
+        """
+        request = {
+            "do": "run",
+            "arguments": arguments,
+            "restore": _restore(saved) if saved else None,
+            "to": str(to),
+        }
         ended, answer = self._ask(request, write, keep_lines)
         if answer is None:
             return ended, None
@@ -104,6 +116,13 @@ class Driver:
         return self._conversation.ask(line, write=write, keep_lines=keep_lines)
 
 
+def _restore(saved: SavedParse) -> dict[str, Any]:
+    """What `inside.SavedParse` is told."""
+    terms: dict[str, Any] = msgspec.to_builtins(saved.terms)
+    paths = {"file": saved.file, "texts": saved.texts, "stands_for": saved.stands_for}
+    return {**terms, **{name: str(path) for name, path in paths.items()}}
+
+
 class DriverEngine(CommandEngine):
     """Runs the commands of dbt Core in one process, others as a child process each.
 
@@ -111,23 +130,40 @@ class DriverEngine(CommandEngine):
     """
 
     _driver: Driver | None = None
+    _folder: TemporaryDirectory[str] | None = None
     _is_given_up = False
     _saved: SavedParse | None = None
-    _parsed = ""
+    _ran = Ran(exit_code=0)
 
     def parse(self, saved: SavedParse | None = None) -> Parsed:
-        self._saved, self._parsed = saved, ""
-        return Parsed(super().parse().invocation, self._parsed)
+        self._saved = saved
+        made = super().parse()
+        return Parsed(made.invocation, self._ran.parsed, self._ran.connection)
 
     def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
-        self._saved, self._parsed = saved, ""
+        self._saved = saved
         made = super().plan(selection)
-        return Plan(made.invocation, made.unique_ids, self._parsed)
+        return replace(
+            made,
+            manifest=self._wrote or made.manifest,
+            is_difference=self._wrote is not None,
+            parsed_in_full=self._ran.parsed,
+        )
+
+    def build(self, selection: Selection) -> Built:
+        made = super().build(selection)
+        return replace(made, manifest=self._wrote or made.manifest)
 
     def close(self) -> None:
         if self._driver:
             self._driver.close()
-        self._driver = None
+        if self._folder:
+            self._folder.cleanup()
+        self._driver = self._folder = None
+
+    @property
+    def _wrote(self) -> Path | None:
+        return Path(self._ran.wrote) if self._ran.wrote else None
 
     def _start(
         self,
@@ -137,22 +173,26 @@ class DriverEngine(CommandEngine):
         write: Callable[[bytes], None] | None,
         keep_lines: int | None,
     ) -> Ended:
+        self._ran = Ran(exit_code=0)
         command = arguments[0]
         driver = None if command in APART else self._open(program)
-        if driver is None:
+        if driver is None or self._folder is None:
             return super()._start(program, arguments, write=write, keep_lines=keep_lines)
-        ended, ran = driver.run(arguments, self._saved, write=write, keep_lines=keep_lines)
+        to = Path(self._folder.name, f"{command}.json")
+        ended, ran = driver.run(arguments, self._saved, to, write=write, keep_lines=keep_lines)
         if ran and ran.distrusted:
-            self._saved, self._parsed = None, ran.distrusted
+            why, self._saved = ran.distrusted, None
             driver.forget()
-            ended, ran = driver.run(arguments, None, write=write, keep_lines=keep_lines)
-        elif ran:
-            self._parsed = ran.parsed
-        if ran is None:
-            self._driver, self._is_given_up = None, True
-            if command in HARMLESS and not ended.interrupted:
-                self._notice(f"it ended with {ended.exit_code} in dbt {command}")
-                return super()._start(program, arguments, write=write, keep_lines=keep_lines)
+            ended, ran = driver.run(arguments, None, to, write=write, keep_lines=keep_lines)
+            ran = ran and msgspec.structs.replace(ran, parsed=why)
+        if ran:
+            self._ran = ran
+            return ended
+        # The process has ended with the command.
+        self.close()
+        if command in HARMLESS and not ended.interrupted:
+            self._notice(f"it ended with {ended.exit_code} in dbt {command}")
+            return super()._start(program, arguments, write=write, keep_lines=keep_lines)
         return ended
 
     def _open(self, program: str) -> Driver | None:
@@ -183,6 +223,7 @@ class DriverEngine(CommandEngine):
         for notice in ready.notices:
             self._console.info(f"dbt {ready.version} takes longer than it could: {notice}")
         self._driver = driver
+        self._folder = TemporaryDirectory(prefix="ci-defer-")
         return driver
 
     def _notice(self, why: str) -> None:

@@ -86,8 +86,11 @@ class Dbt:
             except (ImportError, AttributeError) as error:
                 self.notices.append(f"{shortcut.__name__.strip('_')}: {error}")
 
-    def run(self, arguments: list[str], restore: dict[str, Any] | None) -> dict[str, Any]:
-        """Run one command as the program dbt would, and say how it ended and how it parsed."""
+    def run(self, arguments: list[str], restore: dict[str, Any] | None, to: str) -> dict[str, Any]:
+        """Run one command as the program dbt would, and say how it ended and how it parsed.
+
+        What others want of the manifest goes to the file `to`, because that is less than all of it.
+        """
         self._saved = SavedParse(restore) if restore else None
         self._reasons.clear()
         self._only_deferred_to = _value_of("--defer-state", arguments)
@@ -105,10 +108,17 @@ class Dbt:
             "exit_code": exit_code,
             "parsed": "" if had_manifest else self._how_it_parsed(),
             "distrusted": "",
+            "wrote": "",
+            "connection": self._connection(),
         }
-        if self._saved and self._saved.is_used and not exit_code and arguments[0] == "ls":
+        command = arguments[0]
+        if command == "ls" and not exit_code and self._saved and self._saved.is_used:
             answer["distrusted"] = self._doubt(_ids(result))
-        if arguments[0] != "build":
+            if self._saved.as_it_was and not answer["distrusted"]:
+                answer["wrote"] = self._write_difference(to, self._saved.as_it_was)
+        elif command == "build" and self._manifest is not None:
+            answer["wrote"] = self._write_compiled(to)
+        if not answer["wrote"]:
             self.write()
         return answer
 
@@ -123,6 +133,57 @@ class Dbt:
         while self._pending:
             _, write = self._pending.popitem()
             write()
+
+    def _connection(self) -> dict[str, Any] | None:
+        """What it was connected to, when the profile could be read."""
+        credentials = getattr(self._runtime_config, "credentials", None)
+        if credentials is None:
+            return None
+        return {
+            "schema": str(credentials.schema),
+            "database": credentials.database,
+            "versions": versions_of(credentials.type),
+        }
+
+    def _write_difference(self, to: str, before: Any) -> str:
+        """What the manifest has that another one has not, and where the rest of it is to be built.
+
+        In the shape of a manifest.json; `same` has those that are as they were, by collection, with
+        schema and relation name.
+        """
+        made: dict[str, Any] = {"metadata": self._manifest.metadata.to_dict(omit_none=False)}
+        same: dict[str, Any] = {}
+        for name in COMPARED:
+            ours, theirs = getattr(self._manifest, name, None), getattr(before, name, None)
+            if not isinstance(ours, dict) or name in ("groups", "selectors"):
+                continue
+            same[name], made[name] = {}, {}
+            for key, item in ours.items():
+                if name != "disabled" and theirs is not None and theirs.get(key) is item:
+                    places = (getattr(item, "schema", None), getattr(item, "relation_name", None))
+                    same[name][key] = places
+                else:
+                    made[name][key] = _as_artifact(item)
+        self._write_document(to, {**made, "same": same})
+        return to
+
+    def _write_compiled(self, to: str) -> str:
+        """The compiled code of what has some, in the shape of a manifest.json."""
+        made: dict[str, Any] = {"metadata": self._manifest.metadata.to_dict(omit_none=False)}
+        for name in ("nodes", "unit_tests", "functions"):
+            made[name] = {
+                key: {"compiled_code": item.compiled_code, "compiled_path": item.compiled_path}
+                for key, item in (getattr(self._manifest, name, None) or {}).items()
+                if getattr(item, "compiled_path", None) or getattr(item, "compiled_code", None)
+            }
+        self._write_document(to, made)
+        return to
+
+    def _write_document(self, to: str, document: dict[str, Any]) -> None:
+        from dbt_common.utils.encoding import JSONEncoder
+
+        with open(to, "w", encoding="utf-8") as file:
+            file.write(json.dumps(document, cls=JSONEncoder))
 
     def _invoke(self, arguments: list[str], obj: dict[str, Any]) -> tuple[int, Any]:
         """As click does in its standalone mode, but for the end of the process."""
@@ -341,12 +402,8 @@ class SavedParse:
         self._refresh_variables(manifest)
         self._refresh_checks(manifest, loader)
         self._rename(manifest, loader.root_project.credentials)
-        from datetime import datetime, timezone
-
-        from dbt_common.invocation import get_invocation_id
-
-        manifest.metadata.generated_at = datetime.now(timezone.utc).replace(tzinfo=None)
-        manifest.metadata.invocation_id = get_invocation_id()
+        # Who runs dbt here, and when.
+        manifest.metadata = loader.manifest.metadata
         # dbt takes them over only when it has something to parse.
         manifest.selectors = loader.root_project.manifest_selectors
         return manifest
@@ -419,6 +476,14 @@ class SavedParse:
 
     def _digest(self, text: str) -> str:
         return slow_digest(text, self._terms["salt"])
+
+
+def _as_artifact(item: Any) -> Any:
+    """An item of a manifest as manifest.json has it."""
+    if isinstance(item, list):
+        return [_as_artifact(inner) for inner in item]
+    resource = item.to_resource() if hasattr(item, "to_resource") else item
+    return resource.to_dict(omit_none=False, context={"artifact": True})
 
 
 class _StandIn:

@@ -19,16 +19,16 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from ci_defer.dbt.inside import slow_digest
+from ci_defer.bundle import PARTIAL_PARSE, ParseTerms
+from ci_defer.dbt import Connection
+from ci_defer.dbt.inside import digest_of_file, slow_digest
 from ci_defer.errors import InvalidBundle
-
-PARTIAL_PARSE = "partial_parse.msgpack"
 
 # What dbt saves for a variable that is not set, and has a default.
 UNSET = "__dbt_placeholder__"
@@ -49,31 +49,6 @@ NAMES = frozenset(
 WITH_NAMES = frozenset({"nodes", "semantic_models", "saved_queries", "unit_tests", "functions"})
 
 
-class Terms(msgspec.Struct, frozen=True, kw_only=True):
-    """What a saved parse was made with, and under which terms it may be used.
-
-    `schema` and `database` are those of its connection. `carries_over` says that another
-    connection with the same database may go on from it. `versions` are those of the packages that
-    made it. `salt` is for the digests of what is not published: those in the file, and that of the
-    environment variables, as JSON.
-    """
-
-    schema: str
-    database: str | None
-    carries_over: bool
-    versions: Mapping[str, str]
-    salt: str
-    variables_digest: str
-
-
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """What a command of dbt was connected to, and the versions of what it was made with."""
-
-    schema: str
-    database: str | None = None
-    versions: Mapping[str, str] = {}
-
-
 @dataclass(frozen=True)
 class Published:
     """A saved parse without secrets. `texts` has a digest of each file that it was made from.
@@ -83,7 +58,7 @@ class Published:
 
     packed: bytes
     texts: Mapping[str, str]
-    terms: Terms
+    terms: ParseTerms
     ties: str
 
 
@@ -93,13 +68,12 @@ def publish(
     *,
     is_placeholder: bool,
     project_texts: Iterable[tuple[str, str]],
-    digest_of: Callable[[str], str],
 ) -> Published:
     """Take out of a saved parse what nobody may know.
 
     `is_placeholder` says that the schema of the connection is one that is found nowhere else.
-    `project_texts` are the dbt_project.yml of the project and its packages, by their paths;
-    `digest_of` gives the digest of a file's bytes. Raises InvalidBundle when it cannot be read.
+    `project_texts` are the dbt_project.yml of the project and its packages, by their paths. Reads
+    the files that it was made from, for their digests. Raises InvalidBundle when it is not one.
     """
     try:
         document = msgspec.msgpack.decode(packed)
@@ -111,10 +85,9 @@ def publish(
         for name in ("profile_hash", "project_env_vars_hash"):
             hashed = document["state_check"][name]
             hashed["checksum"] = slow_digest(hashed["checksum"], salt)
-        texts = {
-            file_id: digest_of(_path(file["path"])) for file_id, file in document["files"].items()
-        }
-        terms = Terms(
+        files = document["files"].items()
+        texts = {file_id: digest_of_file(_path(file["path"])) for file_id, file in files}
+        terms = ParseTerms(
             schema=connection.schema,
             database=connection.database,
             carries_over=is_placeholder and not ties,
@@ -123,6 +96,8 @@ def publish(
             variables_digest=slow_digest(json.dumps(values), salt) if values else "",
         )
         _take_roots(document)
+        # Variables by plain value, and who ran dbt: it is made anew where the parse is used.
+        document["metadata"].update(env={}, user_id=None)
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise InvalidBundle(f"{PARTIAL_PARSE} is not as dbt Core writes it: {error!r}.") from error
     return Published(msgspec.msgpack.encode(document), texts, terms, ties)
@@ -187,7 +162,7 @@ def _texts(document: Any) -> Iterator[tuple[str, str]]:
 
 def _is_of_dbt(package: str) -> bool:
     """Whether a package comes with dbt or its adapter: they read of the target as dbt runs."""
-    return package == "dbt" or package.startswith("dbt_") and package in OF_ADAPTERS
+    return package == "dbt" or package in OF_ADAPTERS
 
 
 # The adapters' own packages of macros. dbt_utils and its like are packages of users.
