@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-BLOCK = 512 * 1024
+BLOCK = 256 * 1024
 # How far from the end of a block a cut is looked for: few entries are larger.
 TAILS = (8 * 1024, 128 * 1024)
 # The end of an entry, and the beginning of the next one, whose key is a unique id.
