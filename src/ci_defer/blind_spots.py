@@ -91,11 +91,11 @@ class BlindSpots:
                     )
 
     def _environment(self) -> Iterator[str]:
-        texts = [text for node in self._manifest.resources() for text in _texts_of(node)]
-        texts += [macro.macro_sql for macro in self._own_macros()]
-        variables = {name for text in texts for name in ENV_VAR.findall(text)}
+        variables: set[str] | None = None
         with_vars: dict[str, None] = {}
         for path, line in self._lines_outside_of_dbt():
+            # Most pull requests change nothing outside of dbt.
+            variables = self._variables() if variables is None else variables
             for name in sorted(variables & set(re.findall(r"\w+", line))):
                 variables.remove(name)
                 pattern = re.compile(rf"\benv_var\(\s*['\"]{re.escape(name)}['\"]")
@@ -112,6 +112,12 @@ class BlindSpots:
                 f"{path} changed where it gives --vars to dbt, which does not compare vars: "
                 "what uses them was not selected for that."
             )
+
+    def _variables(self) -> set[str]:
+        """The environment variables that the project asks for."""
+        texts = [text for node in self._manifest.resources() for text in _texts_of(node)]
+        texts += [macro.macro_sql for macro in self._own_macros()]
+        return {name for text in texts if "env_var" in text for name in ENV_VAR.findall(text)}
 
     def _seeds(self) -> Iterator[str]:
         names = [

@@ -6,6 +6,7 @@ at once: what is imported above is what the options take.
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from collections.abc import Callable
@@ -200,6 +201,8 @@ def demo(session: Session, /, directory: Path | None) -> None:
 
 def main() -> None:
     """Run the command line, and turn every error into one line and an exit code."""
+    # What is read stays to the end and has no cycles: looking for some takes as long as reading.
+    gc.disable()
     environ = environment()
     session = Session(environ, Runner(environ), Interrupts())
     with session.interrupts.handled():

@@ -55,7 +55,7 @@ def exposures(
     planned: Iterable[str], manifest: Manifest, is_visible: Callable[[str], bool]
 ) -> list[Exposure]:
     """The exposures downstream of what was planned, also where the selection ends before them."""
-    reached = downstream(planned, manifest)
+    reached = downstream(planned, manifest) if manifest.exposures else frozenset()
     return [
         Exposure(
             unique_id=node.unique_id,

@@ -270,6 +270,9 @@ class Manifest(Record, frozen=True, gc=False):
 
     def find(self, unique_id: str) -> Node | None:
         """Look up any resource by its unique id."""
+        # Most of them are here.
+        if found := self.nodes.get(unique_id):
+            return found
         for group in self._groups():
             if node := group.get(unique_id):
                 return node
@@ -312,9 +315,8 @@ class Placed(Record, frozen=True, gc=False):
     relation_name: str | None = None
     config: PlacedConfig = PlacedConfig()
 
-    def known(self, kind: type[Resource]) -> Resource:
+    def known(self, kind: type[Resource], config: NodeConfig) -> Resource:
         """The same, as a resource of which nothing else is known."""
-        config = self.config
         return kind(
             unique_id=self.unique_id,
             name=self.name,
@@ -323,9 +325,7 @@ class Placed(Record, frozen=True, gc=False):
             schema=self.schema,
             alias=self.alias,
             relation_name=self.relation_name,
-            config=NodeConfig(
-                materialized=config.materialized, store_failures=config.store_failures
-            ),
+            config=config,
         )
 
 
@@ -403,10 +403,24 @@ def read_relations(path: Path) -> Manifest:
     _check_version(path, manifest.metadata.dbt_schema_version, "manifest", MANIFEST_VERSIONS)
     return Manifest(
         metadata=manifest.metadata,
-        nodes={name: node.known(Node) for name, node in manifest.nodes.items()},
-        sources={name: node.known(Source) for name, node in manifest.sources.items()},
-        functions={name: node.known(Function) for name, node in manifest.functions.items()},
+        nodes=_known(manifest.nodes, Node),
+        sources=_known(manifest.sources, Source),
+        functions=_known(manifest.functions, Function),
     )
+
+
+def _known(placed: Mapping[str, Placed], kind: type[Resource]) -> dict[str, Resource]:
+    """The resources; those of the same config have one in common, as there are few."""
+    configs: dict[tuple[str | None, str], NodeConfig] = {}
+    found = {}
+    for unique_id, node in placed.items():
+        said = (node.config.materialized, repr(node.config.store_failures))
+        if said not in configs:
+            configs[said] = NodeConfig(
+                materialized=node.config.materialized, store_failures=node.config.store_failures
+            )
+        found[unique_id] = node.known(kind, configs[said])
+    return found
 
 
 def read_compiled(path: Path) -> dict[str, Compiled]:
@@ -436,6 +450,10 @@ def read_run_results(path: Path) -> RunResults:
 Artifact = TypeVar("Artifact", Manifest, PlacedManifest, CompiledManifest, RunResults)
 
 
+# The parts of a node that its neighbours are likely to have, too.
+SHARED = ("config", "checksum", "package_name", "database", "schema")
+
+
 @cache
 def _decoders(kind: type[Artifact]) -> Mapping[str, msgspec.json.Decoder[Any]]:
     """What decodes the members of an artifact."""
@@ -452,27 +470,42 @@ def _artifact(path: Path, kind: type[Artifact], like: Artifact | None = None) ->
 
 
 def _read_in_pieces(path: Path, kind: type[Artifact], like: Artifact | None) -> Artifact | None:
-    decoders = _decoders(kind)
     found: dict[str, Any] = {}
     try:
         with path.open("rb") as file:
-            for name, raw in members(file):
-                if name in decoders:
-                    value = decoders[name].decode(raw)
-                    if isinstance(value, dict):
-                        known = getattr(like, name, None) or {}
-                        _add(found.setdefault(name, {}), value, known)
-                    else:
-                        found[name] = value
+            for name, value in members(file, _decoders(kind)):
+                if isinstance(value, dict):
+                    known = getattr(like, name, None) or {}
+                    _add(found.setdefault(name, {}), value, known)
+                else:
+                    found[name] = value
         return kind(**found)
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, TypeError):
         return None
 
 
 def _add(group: dict[str, Any], found: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    before: Any = None
     for unique_id, node in found.items():
         old = known.get(unique_id)
-        group[unique_id] = old if old == node else node
+        if old is None or old != node:
+            if isinstance(node, Node):
+                _share(node, before)
+                before = node
+            old = node
+        group[unique_id] = old
+
+
+def _share(node: Node, before: Node | None) -> None:
+    """Let a node that was just decoded have the parts of the one before that are the same.
+
+    Neighbours are mostly of one kind and one folder, and their config is a fifth of what they take.
+    """
+    if before is None:
+        return
+    for name in SHARED:
+        if getattr(node, name) == (known := getattr(before, name)):
+            msgspec.structs.force_setattr(node, name, known)
 
 
 def _read_whole(path: Path, kind: type[Artifact]) -> Artifact:

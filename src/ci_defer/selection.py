@@ -232,7 +232,8 @@ class Explained:
                     found[child] = (distance + 1, list(causes))
                     queue.append(child)
                 elif known[0] == distance + 1:
-                    known[1].extend(cause for cause in causes if cause not in known[1])
+                    there = set(known[1])
+                    known[1].extend(cause for cause in causes if cause not in there)
         return found
 
     @cached_property
