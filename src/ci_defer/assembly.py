@@ -84,6 +84,8 @@ class Facts:
     planned: Sequence[str]
     # What looks modified although nothing of it changed in git, and why that may be.
     suspected: Mapping[str, str]
+    # Why dbt did not go on from the saved parse of the state; empty when it did, or had none.
+    parsed_in_full: str
     # What changed in git since the compared state; None when nobody knows.
     changes: Changes | None
     texts: Texts
@@ -158,6 +160,7 @@ def assemble(
             )
             for ran in facts.invocations
         ],
+        parsed_in_full=facts.parsed_in_full,
         production_seconds=production_seconds(facts),
         seconds_saved=findings.seconds_saved(facts.planned, production_results) if useful else None,
     )

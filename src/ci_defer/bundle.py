@@ -193,6 +193,11 @@ class Bundle:
         is_there = self.provenance is not None and self.provenance.compare is not None
         return Bundle(self.directory / COMPARE, None) if is_there else None
 
+    @property
+    def saved_parse(self) -> ParseTerms | None:
+        """The terms of the saved parse in `compare/`, when the bundle has one."""
+        return self.provenance.saved_parse if self.provenance else None
+
     def read(self) -> None:
         """Read all of it now that defer will ask for, most likely. Raises InvalidBundle."""
         _ = self.results

@@ -7,6 +7,7 @@ warehouse; drop it, step by step, past what cannot be dropped; say what became o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -143,7 +144,9 @@ def footprint_of_checkout(
     it.
     """
     install_packages(project, engine, log, ran=lambda _: None)
-    engine.parse().check("parse the pull request", "Drop its schema by hand, if there is one.")
+    with closing(engine):
+        parsed = engine.parse().invocation
+    parsed.check("parse the pull request", "Drop its schema by hand, if there is one.")
     manifest = read_manifest(project.target_path / MANIFEST)
     own = [node for node in all_built(manifest) if carries(node.schema or "", pr_schema)]
     return footprint_of(

@@ -112,18 +112,21 @@ class _Maker:
     def save_parse(self, plain: Parsed) -> ParseTerms | None:
         """Put a saved parse beside the manifest: for any schema, else for that of the target."""
         self.log.info("Making the saved parse that pull requests go on from.")
-        for make in (self._for_any_schema, lambda: self._published("compare", plain)):
+        attempts: dict[str, Callable[[], Published]] = {
+            "any schema": self._for_any_schema,
+            "the schema of the target": lambda: self._published("compare", plain),
+        }
+        for what, make in attempts.items():
             try:
                 published = make()
                 why_not = published.ties or self._try(published)
+                if not why_not:
+                    return published.terms
             except Cancelled:
                 raise
             except (CiDeferError, OSError) as error:
                 why_not = str(error)
-            if not why_not:
-                return published.terms
-            kind = "any schema" if make == self._for_any_schema else "the schema of the target"
-            self.log.info(f"There is no saved parse for {kind}: {why_not}.")
+            self.log.info(f"There is no saved parse for {what}: {why_not.rstrip('.')}.")
         for name in (PARTIAL_PARSE, TEXTS):
             (self.to / "compare" / name).unlink(missing_ok=True)
         return None

@@ -29,7 +29,7 @@ from ci_defer.assembly import (
 )
 from ci_defer.base_commit import History, base_commit
 from ci_defer.blind_spots import Texts
-from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
+from ci_defer.bundle import RUN_RESULTS, Bundle, ParsedWith
 from ci_defer.checkout import Checkout
 from ci_defer.choices import CloneIncremental, IfNoState
 from ci_defer.clones import clones
@@ -88,7 +88,7 @@ class DeferSettings:
     """How to select and defer, in dbt's words. `key` is the setting `project`.
 
     `with_full_refresh` says that dbt was asked to rebuild incremental models, `stores_failures`
-    that it was asked to keep what tests find.
+    that it was asked to keep what tests find, `is_warm` that it may go on from a saved parse.
     """
 
     key: str
@@ -104,6 +104,7 @@ class DeferSettings:
     clone_snapshots: bool = False
     with_full_refresh: bool = False
     stores_failures: bool = False
+    is_warm: bool = True
 
 
 def defer(
@@ -128,6 +129,7 @@ def defer(
         with ExitStack() as stack:
             directory = Path(stack.enter_context(TemporaryDirectory(prefix="ci-defer-")))
             run.isolate(stack)
+            stack.callback(run.close)
             return run.against(open_source(), directory)
     except Cancelled:
         return run.report(Outcome.CANCELLED, CANCELLED)
@@ -168,6 +170,7 @@ class _Run:
     suspected: dict[str, str] = field(default_factory=dict)
     compiled: Mapping[str, Compiled] = field(default_factory=dict)
     changes: Changes | None = None
+    parsed_in_full: str = ""
     cloned: frozenset[str] = frozenset()
     to_build: Sequence[Node] = ()
 
@@ -187,6 +190,11 @@ class _Run:
                     log=self.log,
                 )
             )
+
+    def close(self) -> None:
+        """Let dbt end, and write what it still has to."""
+        if "engine" in self.__dict__:
+            self.engine.close()
 
     @property
     def checkout(self) -> Checkout:
@@ -232,6 +240,7 @@ class _Run:
         self.found, self.manifest = plan.found, plan.manifest
         self.planned, self.suspected = plan.unique_ids, plan.suspected
         self.explained, self.changes = plan.explained, plan.changes
+        self.parsed_in_full = plan.parsed_in_full
         if not self.planned:
             report = self.report(Outcome.NO_CHANGES, "")
             return replace(report, headline=nothing_selected(report.removed))
@@ -360,6 +369,7 @@ class _Run:
             ran=self.invocations.append,
             note=self._note,
             log=self.log,
+            is_warm=self.settings.is_warm,
         )
 
     def _note(self, text: str) -> None:
@@ -383,15 +393,18 @@ class _Run:
 
     def _build(self, selection: Selection) -> Report:
         built = self.engine.build(selection)
-        self.invocations.append(built)
+        self.invocations.append(built.invocation)
+        is_cut_short = built.invocation.interrupted
         target_path = self.project.target_path
         # A dbt that was killed may have died while it was writing them.
-        with contextlib.suppress(InvalidBundle) if built.interrupted else contextlib.nullcontext():
+        with contextlib.suppress(InvalidBundle) if is_cut_short else contextlib.nullcontext():
             if (target_path / RUN_RESULTS).is_file():
                 self.results = read_run_results(target_path / RUN_RESULTS)
-            if (target_path / MANIFEST).is_file():
-                # dbt writes it again, with the compiled SQL.
-                self.compiled = read_compiled(target_path / MANIFEST)
+            if built.manifest.is_file():
+                self.compiled = read_compiled(built.manifest)
+        return self._report_on(built.invocation)
+
+    def _report_on(self, built: Invocation) -> Report:
         if self.results is None and not built.interrupted:
             raise _no_results(built)
         finished = built.exit_code in (0, 1) and not built.interrupted
@@ -453,6 +466,7 @@ class _Run:
             compiled=self.compiled,
             planned=self.planned,
             suspected=self.suspected,
+            parsed_in_full=self.parsed_in_full,
             changes=self.changes,
             texts=self._texts,
             invocations=self.invocations,

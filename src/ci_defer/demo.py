@@ -9,15 +9,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ci_defer.bundle import ParsedWith
 from ci_defer.choices import IfNoState
-from ci_defer.dbt import Selection
-from ci_defer.dbt.commands import CommandEngine, DbtSettings
+from ci_defer.comparable import Comparing
+from ci_defer.dbt import Engine, Selection
+from ci_defer.dbt.commands import DbtSettings
+from ci_defer.dbt.driver import DriverEngine
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
 from ci_defer.errors import ConfigurationError
@@ -25,7 +28,9 @@ from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.log import Console
 from ci_defer.onboard import onboard
+from ci_defer.profiles import PROFILES_FILE, own_schema
 from ci_defer.project import Project, read_project
+from ci_defer.reparse import EngineFor
 from ci_defer.report import Report
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
@@ -72,15 +77,15 @@ def _play(
     git = Git(repository, environ)
     store = BundleStore(Directory(directory / "state"), project.name, log=console)
 
-    def engine_for(project: Project, target: str | None) -> CommandEngine:
+    def engines(profiles_dir: Path, project: Project, target: str | None) -> Engine:
         settings = DbtSettings(
             project_dir=project.directory,
             working_directory=repository,
             target_path=project.target_path,
-            profiles_dir=repository,
+            profiles_dir=profiles_dir,
             target=target,
         )
-        return CommandEngine(
+        return DriverEngine(
             settings,
             environ=environ,
             console=console,
@@ -88,13 +93,25 @@ def _play(
             search_path=_search_path(environ),
         )
 
+    engine_for = partial(engines, repository)
+
+    @contextmanager
+    def in_schema(schema: str) -> Iterator[EngineFor]:
+        profiles = repository / PROFILES_FILE
+        made = own_schema(profiles, schema, profile=project.profile, target="ci", environ=environ)
+        with made as folder:
+            yield partial(engines, folder)
+
     console.info(f"A repository with a dbt project, on branch main: {repository}")
     git.create("main")
     git.commit_all("Bike rental: stations, bikes and rides", author=AUTHOR, email=EMAIL)
 
     _title(console, "1. Production: every model is built on main")
-    built = engine_for(project, "prod").build(Selection())
-    built.check("build the demo", "Install ci-defer with its dbt: pip install 'ci-defer[demo]'.")
+    with closing(engine_for(project, "prod")) as engine:
+        built = engine.build(Selection())
+    built.invocation.check(
+        "build the demo", "Install ci-defer with its dbt: pip install 'ci-defer[demo]'."
+    )
 
     _title(console, "2. ci-defer onboard: what production looks like is published")
     published = onboard(
@@ -102,7 +119,12 @@ def _play(
         store,
         key=project.name,
         target="prod",
-        compare=ParsedWith(target="ci"),
+        comparing=Comparing(
+            parsed_with=ParsedWith(target="ci"),
+            in_schema=in_schema,
+            is_asked_for=True,
+            saves=True,
+        ),
         event=Event(),
         git=git,
         engine_for=engine_for,

@@ -50,10 +50,12 @@ from ci_defer.wiring import (
     account_of,
     as_parsed,
     checkout_footprint,
+    comparing,
     engines,
     event_of,
     footprints_of,
     git_of,
+    is_warm,
     isolation_of,
     newest_production,
     project_of,
@@ -93,15 +95,14 @@ def onboard(session: Session, settings: Settings, event: Event) -> None:
     around = surroundings(session, settings, event, git, None)
     store = open_store(settings.state, key, around)
     # Says of which commit a manifest is, also where only the manifest is kept.
-    engine_for = engines(
-        session, settings, project, variables={COMMIT_VARIABLE: git.commit("HEAD") or ""}
-    )
+    variables = {COMMIT_VARIABLE: git.commit("HEAD") or ""}
+    engine_for = engines(session, settings, project, variables=variables)
     published = run_onboard(
         project,
         store,
         key=key,
         target=settings.target,
-        compare=as_parsed(settings, settings.pr_target) if settings.pr_target else None,
+        comparing=comparing(session, settings, project, variables),
         event=event,
         git=git,
         engine_for=engine_for,
@@ -166,6 +167,7 @@ def defer(session: Session, settings: Settings, event: Event) -> None:
             clone_snapshots=settings.clone_snapshots,
             with_full_refresh=has_full_refresh(words, session.environ),
             stores_failures=stores_failures(words, session.environ),
+            is_warm=is_warm(session, settings),
         ),
         lambda: open_source(settings.state, key, around),
         event=event,

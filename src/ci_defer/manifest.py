@@ -296,6 +296,15 @@ class Manifest(Record, frozen=True, gc=False):
         )
 
 
+class Difference(Manifest, frozen=True, gc=False):
+    """What one manifest has otherwise than another. `same` has the names of the rest.
+
+    By collection and unique id: schema and relation name.
+    """
+
+    same: dict[str, dict[str, tuple[str | None, str | None]]] = {}
+
+
 class PlacedConfig(Record, frozen=True, gc=False):
     """`config` of a node, as far as it says what there is in the warehouse."""
 
@@ -394,6 +403,27 @@ def read_manifest(path: Path, *, like: Manifest | None = None) -> Manifest:
     return manifest
 
 
+def read_difference(path: Path, base: Manifest) -> Manifest:
+    """A manifest of which the file has what is other than in `base`, and the names of the rest.
+
+    Raises InvalidBundle like `read_manifest`.
+    """
+    found = _read_whole(path, Difference)
+    groups: dict[str, dict[str, Any]] = {}
+    for name, same in found.same.items():
+        ours, theirs = getattr(found, name, None), getattr(base, name, None)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            groups[name] = {**{key: _at(theirs[key], *at) for key, at in same.items()}, **ours}
+    return Manifest(metadata=found.metadata, disabled=found.disabled, **groups)
+
+
+def _at(node: Any, schema: str | None, relation_name: str | None) -> Any:
+    """The same node, elsewhere."""
+    if not isinstance(node, Node) or (node.schema, node.relation_name) == (schema, relation_name):
+        return node
+    return msgspec.structs.replace(node, schema=schema, relation_name=relation_name)
+
+
 def read_relations(path: Path) -> Manifest:
     """A manifest.json as far as it says where nodes are in the warehouse.
 
@@ -447,7 +477,7 @@ def read_run_results(path: Path) -> RunResults:
     return results
 
 
-Artifact = TypeVar("Artifact", Manifest, PlacedManifest, CompiledManifest, RunResults)
+Artifact = TypeVar("Artifact", Manifest, Difference, PlacedManifest, CompiledManifest, RunResults)
 
 
 # The parts of a node that its neighbours are likely to have, too.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ci_defer.bundle import MANIFEST, Bundle, Origin, ParsedWith, pack
+from ci_defer.bundle import MANIFEST, Bundle, Origin, pack
+from ci_defer.comparable import Comparing, comparable
 from ci_defer.dbt import Engine
-from ci_defer.errors import Cancelled, CiDeferError, ConfigurationError
+from ci_defer.errors import ConfigurationError
 from ci_defer.event import Event
 from ci_defer.git import Git
 from ci_defer.log import Log
@@ -39,7 +40,7 @@ def onboard(
     *,
     key: str,
     target: str | None,
-    compare: ParsedWith | None,
+    comparing: Comparing | None,
     event: Event,
     git: Git,
     engine_for: EngineFor,
@@ -49,8 +50,8 @@ def onboard(
     """Bundle the dbt artifacts in the project's target path, and put them into `store`.
 
     `key` tells the dbt projects of one repository apart. When there is no manifest, dbt parses
-    the project for `target` first. `compare` says how pull requests parse it, None when nobody
-    said: then the bundle has no `compare/`, nor when dbt cannot parse it so.
+    the project for `target` first. `comparing` says how pull requests parse it: where dbt cannot
+    parse it so, the bundle has no `compare/`.
     Raises CiDeferError; the store then holds what it held.
     """
     commit = git.commit("HEAD")
@@ -59,7 +60,8 @@ def onboard(
             "There is no commit to publish a state for.", "Run actions/checkout before ci-defer."
         )
     if not (project.target_path / MANIFEST).is_file():
-        _parse(project, target, engine_for(project, target), log)
+        with closing(engine_for(project, target)) as engine:
+            _parse(project, target, engine, log)
     origin = Origin(
         commit=commit,
         committed_at=git.committed_at(commit).isoformat(),
@@ -70,9 +72,11 @@ def onboard(
         run_attempt=event.run_attempt,
     )
     with TemporaryDirectory(prefix="ci-defer-") as directory:
-        to, made = Path(directory, "bundle"), Path(directory, "compare")
+        to = Path(directory, "bundle")
         to.mkdir()
-        is_made = compare is not None and _parse_as_they_do(project, compare, made, engine_for, log)
+        made = None
+        if comparing:
+            made = comparable(project, comparing, Path(directory), engine_for=engine_for, log=log)
         bundle = pack(
             project.target_path,
             to,
@@ -81,7 +85,8 @@ def onboard(
             origin=origin,
             created_at=now().isoformat(timespec="seconds"),
             target=target,
-            compare=(made, compare) if is_made and compare else None,
+            compare=(made.folder, made.parsed_with) if made else None,
+            saved_parse=made.terms if made else None,
         )
         return Published(bundle, store.put(bundle))
 
@@ -92,34 +97,7 @@ def _parse(project: Project, target: str | None, engine: Engine, log: Log) -> No
         f"{'target ' + target if target else 'the default target'}."
     )
     install_packages(project, engine, log, ran=lambda _: None)
-    engine.parse().check(
+    engine.parse().invocation.check(
         "parse the project",
         "Run `dbt parse` to see it, or build production in a step before this one.",
     )
-
-
-def _parse_as_they_do(
-    project: Project, compare: ParsedWith, to: Path, engine_for: EngineFor, log: Log
-) -> bool:
-    """Write the manifest that pull requests will be compared with into the new folder `to`.
-
-    Not beside production's own, which others may be about to read.
-    """
-    to.mkdir()
-    engine = engine_for(dataclasses.replace(project, target_path=to), compare.target)
-    try:
-        install_packages(project, engine, log, ran=lambda _: None)
-        engine.parse().check(
-            f"parse the project for pr-target {compare.target}", "Correct the setting pr-target."
-        )
-        Bundle(to, None).read()
-    except Cancelled:
-        raise
-    except CiDeferError as error:
-        # Production's state is what matters here; pull requests only take longer without this.
-        log.warning(
-            f"{error.message.rstrip('.')}. {error.hint} "
-            "Until then pull requests parse the base commit again, each one."
-        )
-        return False
-    return True

@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 from ci_defer.bundle import MANIFEST, RUN_RESULTS, Bundle, ParsedWith
+from ci_defer.comparable import saved_parse_in
 from ci_defer.comparison import Changes, Suspicion, differences
-from ci_defer.dbt import Engine, Invocation, Selection
+from ci_defer.dbt import Engine, Invocation, SavedParse, Selection
+from ci_defer.dbt import Plan as Selected
 from ci_defer.errors import Cancelled, CiDeferError, ConfigurationError, InvalidBundle
 from ci_defer.git import Git, GitError
 from ci_defer.log import Log
-from ci_defer.manifest import Manifest, read_manifest
+from ci_defer.manifest import Manifest, read_difference, read_manifest
 from ci_defer.project import Project
 from ci_defer.selection import Explained
 from ci_defer.state import FoundState
@@ -32,7 +33,8 @@ class Plan:
 
     `suspected` has the nodes that look modified although nothing of theirs changed in git, with
     the reason found. `explained` and `changes` are None where there is nothing to compare with,
-    the latter also where git cannot tell.
+    the latter also where git cannot tell. `parsed_in_full` says why dbt did not go on from the
+    saved parse of the state, if it has one.
     """
 
     unique_ids: tuple[str, ...]
@@ -41,15 +43,15 @@ class Plan:
     explained: Explained | None
     suspected: dict[str, str]
     changes: Changes | None
+    parsed_in_full: str = ""
 
 
 @dataclass
 class _Selected:
     """dbt's answer, its manifest, and what follows from both: each is found once."""
 
-    invocation: Invocation
-    unique_ids: tuple[str, ...]
-    _path: Path
+    made: Selected
+    # The manifest that it is read with: most of it is the same.
     _like: Manifest | None
     _explained: tuple[Bundle, Explained] | None = None
     _suspected: tuple[FoundState, dict[str, str]] | None = None
@@ -57,7 +59,9 @@ class _Selected:
     @cached_property
     def manifest(self) -> Manifest:
         """Raises InvalidBundle."""
-        return read_manifest(self._path, like=self._like)
+        if self.made.is_difference and self._like:
+            return read_difference(self.made.manifest, self._like)
+        return read_manifest(self.made.manifest, like=self._like)
 
     def explained(self, compared: Bundle) -> Explained:
         """Why the nodes are selected, compared with that. Raises InvalidBundle."""
@@ -70,7 +74,7 @@ class _Selected:
         if self._suspected is None or self._suspected[0] is not found:
             explained, compared = self.explained(found.compared), found.compared.manifest
             suspicion = Suspicion(explained, self.manifest, compared, changes, found.unlike)
-            self._suspected = (found, suspicion.of(self.unique_ids))
+            self._suspected = (found, suspicion.of(self.made.unique_ids))
         return self._suspected[1]
 
 
@@ -78,7 +82,8 @@ class _Selected:
 class Planner:
     """Makes the plan of one run.
 
-    `parsed_with` is how this run's dbt parses. `parse_again` parses a commit in the same way;
+    `parsed_with` is how this run's dbt parses, and `is_warm` says that it may go on from the saved
+    parse of the state. `parse_again` parses a commit in the same way;
     `ran` is told of every dbt command, `note` of what the report has to say.
     """
 
@@ -92,7 +97,9 @@ class Planner:
     ran: Callable[[Invocation], None]
     note: Callable[[str], None]
     log: Log
+    is_warm: bool = True
     _since: tuple[str, Changes | None] | None = None
+    _parsed_in_full: str = ""
 
     def plan(self, found: FoundState | None) -> Plan:
         """Let dbt select. Raises CiDeferError."""
@@ -103,17 +110,18 @@ class Planner:
             found = self._beyond_doubt(found, selected)
             if found.is_parsed_again:
                 selected = self._select(found)
-        selected.invocation.check(
+        selected.made.invocation.check(
             "read the project",
             "Run `dbt parse` with the same target to see it on your machine, and check dbt-args.",
         )
         return Plan(
-            unique_ids=selected.unique_ids,
+            unique_ids=selected.made.unique_ids,
             manifest=selected.manifest,
             found=found,
             explained=selected.explained(found.compared) if found else None,
             suspected=self._suspected(found, selected),
             changes=self._changes(found),
+            parsed_in_full=self._parsed_in_full,
         )
 
     def compare_apart(self, found: FoundState, because: str, *unlike: str) -> FoundState:
@@ -145,9 +153,12 @@ class Planner:
             # Nothing is known of it yet; dbt's version will be.
             return found
         unlike = differences(provenance.parsed_with, self.parsed_with)
-        if unlike and provenance.compare and found.production.compare:
-            found = replace(found, compared=found.production.compare)
-            unlike = differences(provenance.compare, self.parsed_with)
+        if provenance.compare and found.production.compare:
+            unlike_compare = differences(provenance.compare, self.parsed_with)
+            # It was made by dbt alone, and a saved parse may lie beside it.
+            if unlike or not unlike_compare:
+                found = replace(found, compared=found.production.compare)
+                unlike = unlike_compare
         if not unlike:
             return found
         if provenance.compare is None:
@@ -158,16 +169,31 @@ class Planner:
         # Results of an earlier run in the target path must never be taken for ours.
         for name in (MANIFEST, RUN_RESULTS):
             (self.project.target_path / name).unlink(missing_ok=True)
-        made = self.engine.plan(self.selection_of(found))
+        made = self.engine.plan(self.selection_of(found), self._saved_parse(found))
         self.ran(made.invocation)
         if not made.invocation.exit_code:
             self.log.info(f"dbt selects {number(len(made.unique_ids), 'node')}.")
-        return _Selected(
-            made.invocation,
-            made.unique_ids,
-            self.project.target_path / MANIFEST,
-            found.compared.manifest if found else None,
-        )
+        if made.parsed_in_full:
+            self._parsed_in_full = made.parsed_in_full
+        if self._parsed_in_full:
+            self.log.info(f"dbt parsed the whole project: {self._parsed_in_full}.")
+        if found is None:
+            return _Selected(made, None)
+        compare = found.production.compare
+        like = compare if made.is_difference and compare else found.compared
+        return _Selected(made, like.manifest)
+
+    def _saved_parse(self, found: FoundState | None) -> SavedParse | None:
+        """What dbt may go on from, when it was made as this run's own parse is."""
+        if found is None or not self.is_warm:
+            return None
+        provenance, compare = found.production.provenance, found.production.compare
+        if not (provenance and provenance.saved_parse and provenance.compare and compare):
+            return None
+        if unlike := differences(provenance.compare, self.parsed_with):
+            self._parsed_in_full = _because(unlike).rstrip(".")
+            return None
+        return saved_parse_in(compare.directory, provenance.saved_parse)
 
     def _beyond_doubt(self, found: FoundState, selected: _Selected) -> FoundState:
         """Compare with the commit parsed again where dbt's answer is not to be trusted."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -58,7 +59,8 @@ def reparse(
                 f"{project.name!r}.",
                 "A renamed project has nothing in common with the old one: set if-no-state: full.",
             )
-        install_packages(theirs, engines[0](theirs), log, ran)
+        with closing(engines[0](theirs)) as engine:
+            install_packages(theirs, engine, log, ran)
         return [
             _parse(theirs, engine_for(theirs), to / f"parsed-{number}", ran)
             for number, engine_for in enumerate(engines)
@@ -69,7 +71,8 @@ def reparse(
 
 def _parse(project: Project, engine: Engine, to: Path, ran: Callable[[Invocation], None]) -> Bundle:
     to.mkdir()
-    parsed = engine.parse()
+    with closing(engine):
+        parsed = engine.parse().invocation
     ran(parsed)
     parsed.check(
         "parse the base commit again",

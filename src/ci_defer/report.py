@@ -280,6 +280,9 @@ class Report(Part, frozen=True, kw_only=True):
     exposures: list[Exposure] = []
     warnings: Annotated[list[str], Meta(description="what a green result does not prove")] = []
     commands: list[Command] = []
+    parsed_in_full: Annotated[
+        str, Meta(description="why dbt did not go on from the saved parse of the state")
+    ] = ""
     production_seconds: Annotated[
         Seconds | None, Meta(description="what production's run spent on the selected nodes")
     ] = None

@@ -16,8 +16,10 @@ from ci_defer.account import FILE as ACCOUNT_FILE
 from ci_defer.account import Account, find_account
 from ci_defer.bundle import ParsedWith
 from ci_defer.cleanup import footprint_of_checkout
-from ci_defer.dbt import Operation, arguments
-from ci_defer.dbt.commands import CommandEngine, DbtSettings
+from ci_defer.comparable import Comparing
+from ci_defer.dbt import Engine, Operation, arguments
+from ci_defer.dbt.commands import DbtSettings
+from ci_defer.dbt.driver import DriverEngine
 from ci_defer.dbt.warehouse import Warehouse
 from ci_defer.event import Event, read_event
 from ci_defer.footprint import Footprint
@@ -65,8 +67,8 @@ def engines(
     profiles_dir = profiles_dir or settings.profiles_dir
     profiles_dir = profiles_dir.absolute() if profiles_dir else None
 
-    def engine_for(checkout: Project, target: str | None) -> CommandEngine:
-        return CommandEngine(
+    def engine_for(checkout: Project, target: str | None) -> Engine:
+        return DriverEngine(
             DbtSettings(
                 project_dir=checkout.directory,
                 target_path=checkout.target_path,
@@ -85,20 +87,50 @@ def engines(
 
 @contextlib.contextmanager
 def engines_in_schema(
-    session: Session, settings: Settings, project: Project, schema: str
+    session: Session,
+    settings: Settings,
+    project: Project,
+    schema: str,
+    *,
+    target: str | None,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[EngineFor]:
-    """Makes engines whose target has another schema, as long as the context lasts."""
+    """Makes engines whose `target` has another schema, as long as the context lasts."""
     environ = session.child_environ
     profiles = find_profiles(settings.profiles_dir, project.directory, environ)
     made = own_schema(
         profiles,
         schema,
-        profile=as_parsed(settings, settings.target).profile or project.profile,
-        target=settings.target,
+        profile=as_parsed(settings, target).profile or project.profile,
+        target=target,
         environ=environ,
     )
     with made as folder:
-        yield engines(session, settings, project, profiles_dir=folder)
+        yield engines(session, settings, project, profiles_dir=folder, variables=variables)
+
+
+def comparing(
+    session: Session, settings: Settings, project: Project, variables: Mapping[str, str]
+) -> Comparing:
+    """How pull requests parse the project: for pr-target, or for the target of production."""
+    target = settings.pr_target or settings.target
+
+    def in_schema(schema: str) -> contextlib.AbstractContextManager[EngineFor]:
+        return engines_in_schema(
+            session, settings, project, schema, target=target, variables=variables
+        )
+
+    return Comparing(
+        parsed_with=as_parsed(settings, target),
+        in_schema=in_schema,
+        is_asked_for=settings.pr_target is not None,
+        saves=is_warm(session, settings),
+    )
+
+
+def is_warm(session: Session, settings: Settings) -> bool:
+    """Whether dbt may go on from a saved parse."""
+    return arguments.parses_partially(arguments.split(settings.dbt_args), session.environ)
 
 
 def warehouses(
@@ -133,7 +165,7 @@ def isolation_of(
     key = settings.project or project.name
     return Isolation(
         settings.pr_schema,
-        partial(engines_in_schema, session, settings, project),
+        partial(engines_in_schema, session, settings, project, target=settings.target),
         footprints_of(session, settings, key, around).save,
     )
 
@@ -155,7 +187,8 @@ def checkout_footprint(
 
     def parsed() -> Footprint:
         schema = template.render(event, commit=git.commit("HEAD") or "", branch=git.branch())
-        with engines_in_schema(session, settings, project, schema) as engine_for:
+        target = settings.target
+        with engines_in_schema(session, settings, project, schema, target=target) as engine_for:
             return footprint_of_checkout(
                 project,
                 engine_for(project, settings.target),

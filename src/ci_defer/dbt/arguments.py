@@ -118,6 +118,17 @@ def stores_failures(words: Sequence[str], environ: Mapping[str, str]) -> bool:
     return "--store-failures" in words or _is_set("STORE_FAILURES", environ)
 
 
+def parses_partially(words: Sequence[str], environ: Mapping[str, str]) -> bool:
+    """Whether dbt may go on from what it parsed before: it does unless it is told not to."""
+    names = ("DBT_ENGINE_PARTIAL_PARSE", "DBT_PARTIAL_PARSE")
+    value = next((environ[name] for name in names if environ.get(name)), "true")
+    found = value.lower() in TRUE
+    for word in words:
+        if word in ("--partial-parse", "--no-partial-parse"):
+            found = word == "--partial-parse"
+    return found
+
+
 def _is_set(flag: str, environ: Mapping[str, str]) -> bool:
     """Whether a variable of dbt says yes, under its new name or its old one."""
     names = (f"DBT_ENGINE_{flag}", f"DBT_{flag}")

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ci_defer.characters import strip_ansi
 from ci_defer.bundle import MANIFEST
+from ci_defer.characters import strip_ansi
 from ci_defer.dbt import (
     Built,
     Invocation,

@@ -88,32 +88,19 @@ class Driver:
         What is wanted of the manifest may be written to the file `to`.
         """
         request = {
-            "do": "run",
             "arguments": arguments,
             "restore": _restore(saved) if saved else None,
             "to": str(to),
         }
-        ended, answer = self._ask(request, write, keep_lines)
+        line = json.dumps(request).encode() + b"\n"
+        ended, answer = self._conversation.ask(line, write=write, keep_lines=keep_lines)
         if answer is None:
             return ended, None
         ran = msgspec.json.decode(answer, type=Ran)
         return Ended(ran.exit_code, ended.seconds, ended.output, ended.interrupted), ran
 
-    def forget(self) -> None:
-        """Parse anew with the next command."""
-        self._ask({"do": "forget"}, None, None)
-
     def close(self) -> None:
         self._conversation.close()
-
-    def _ask(
-        self,
-        request: dict[str, Any],
-        write: Callable[[bytes], None] | None,
-        keep_lines: int | None,
-    ) -> tuple[Ended, bytes | None]:
-        line = json.dumps(request).encode() + b"\n"
-        return self._conversation.ask(line, write=write, keep_lines=keep_lines)
 
 
 def _restore(saved: SavedParse) -> dict[str, Any]:
@@ -180,20 +167,18 @@ class DriverEngine(CommandEngine):
             return super()._start(program, arguments, write=write, keep_lines=keep_lines)
         to = Path(self._folder.name, f"{command}.json")
         ended, ran = driver.run(arguments, self._saved, to, write=write, keep_lines=keep_lines)
-        if ran and ran.distrusted:
-            why, self._saved = ran.distrusted, None
-            driver.forget()
-            ended, ran = driver.run(arguments, None, to, write=write, keep_lines=keep_lines)
-            ran = ran and msgspec.structs.replace(ran, parsed=why)
-        if ran:
+        can_repeat = command in HARMLESS and not ended.interrupted
+        if ran and not (ran.distrusted and can_repeat):
             self._ran = ran
             return ended
-        # The process has ended with the command.
+        # Without an answer, the process has ended with the command.
         self.close()
-        if command in HARMLESS and not ended.interrupted:
-            self._notice(f"it ended with {ended.exit_code} in dbt {command}")
-            return super()._start(program, arguments, write=write, keep_lines=keep_lines)
-        return ended
+        if not can_repeat:
+            return ended
+        why = ran.distrusted if ran else f"it ended with {ended.exit_code} in dbt {command}"
+        self._notice(why)
+        self._ran = Ran(exit_code=0, parsed=why if self._saved else "")
+        return super()._start(program, arguments, write=write, keep_lines=keep_lines)
 
     def _open(self, program: str) -> Driver | None:
         """The process of dbt; None where there is none of this kind."""

@@ -70,6 +70,7 @@ class Dbt:
         self._manifest: Any = None
         self._pending: dict[str, Callable[[], None]] = {}
         self._reasons: list[str] = []
+        self._error: BaseException | None = None
         self._saved: SavedParse | None = None
         self._runtime_config: Any = None
         self._states: dict[str, Any] = {}
@@ -93,6 +94,7 @@ class Dbt:
         """
         self._saved = SavedParse(restore) if restore else None
         self._reasons.clear()
+        self._error = None
         self._only_deferred_to = _value_of("--defer-state", arguments)
         if self._only_deferred_to == _value_of("--state", arguments):
             self._only_deferred_to = ""
@@ -107,7 +109,7 @@ class Dbt:
         answer = {
             "exit_code": exit_code,
             "parsed": "" if had_manifest else self._how_it_parsed(),
-            "distrusted": "",
+            "distrusted": self._surprise(),
             "wrote": "",
             "connection": self._connection(),
         }
@@ -121,12 +123,6 @@ class Dbt:
         if not answer["wrote"]:
             self.write()
         return answer
-
-    def forget(self) -> None:
-        """Parse anew with the next command."""
-        self._manifest = None
-        self._pending.clear()
-        self._states.clear()
 
     def write(self) -> None:
         """Write the artifacts that were put off."""
@@ -151,19 +147,24 @@ class Dbt:
         In the shape of a manifest.json; `same` has those that are as they were, by collection, with
         schema and relation name.
         """
-        made: dict[str, Any] = {"metadata": self._manifest.metadata.to_dict(omit_none=False)}
+        disabled = self._manifest.disabled.items()
+        made: dict[str, Any] = {
+            "metadata": self._manifest.metadata.to_dict(omit_none=False),
+            "disabled": {key: [_as_artifact(item) for item in items] for key, items in disabled},
+        }
         same: dict[str, Any] = {}
         for name in COMPARED:
             ours, theirs = getattr(self._manifest, name, None), getattr(before, name, None)
-            if not isinstance(ours, dict) or name in ("groups", "selectors"):
+            # Of the others ci-defer reads nothing, and not all versions of dbt have them.
+            if ours is None or theirs is None or name in ("groups", "selectors", "disabled"):
                 continue
-            same[name], made[name] = {}, {}
-            for key, item in ours.items():
-                if name != "disabled" and theirs is not None and theirs.get(key) is item:
-                    places = (getattr(item, "schema", None), getattr(item, "relation_name", None))
-                    same[name][key] = places
-                else:
-                    made[name][key] = _as_artifact(item)
+            others = {key: item for key, item in ours.items() if item is not theirs.get(key)}
+            made[name] = {key: _as_artifact(item) for key, item in others.items()}
+            same[name] = {
+                key: (getattr(item, "schema", None), getattr(item, "relation_name", None))
+                for key, item in ours.items()
+                if key not in others
+            }
         self._write_document(to, {**made, "same": same})
         return to
 
@@ -196,6 +197,7 @@ class Dbt:
             return error.exit_code, None
         except click.ClickException as error:
             error.show()
+            self._error = getattr(error, "exception", None)
             return error.exit_code, None
         except click.Abort:
             click.echo("Aborted!", file=sys.stderr)
@@ -212,6 +214,14 @@ class Dbt:
             said = getattr(event.data, "reason", "") or getattr(event.data, "exc", "")
             if NO_SAVED_PARSE not in said:
                 self._reasons.append(str(said))
+
+    def _surprise(self) -> str:
+        """An error that dbt does not know either: it may be of this file's making."""
+        from dbt_common.exceptions import DbtBaseException
+
+        if self._error is None or isinstance(self._error, (DbtBaseException, KeyboardInterrupt)):
+            return ""
+        return repr(self._error)
 
     def _how_it_parsed(self) -> str:
         """Empty after a partial parse; why it was a full one, else."""
@@ -230,6 +240,11 @@ class Dbt:
         original = runnable.PreviousState
         read_json = base.read_json
 
+        def read_relations(path: str) -> Any:
+            document = read_json(path)
+            # There may be results of a run beside the manifest.
+            return _relations(document) if "nodes" in document else document
+
         @functools.wraps(original)
         def previous_state(state_path: Any, target_path: Any, project_root: Any) -> Any:
             key = str(state_path)
@@ -240,7 +255,7 @@ class Dbt:
                 stand = _StandIn(self._saved.as_it_was)
                 replaced = _replaced(states, WritableManifest=stand, Manifest=stand)
             elif key == self._only_deferred_to:
-                replaced = _replaced(base, read_json=lambda path: _relations(read_json(path)))
+                replaced = _replaced(base, read_json=read_relations)
             with replaced:
                 self._states[key] = original(
                     state_path=state_path, target_path=target_path, project_root=project_root
@@ -369,7 +384,7 @@ class SavedParse:
         self.why_not = ""
 
     def read(self, loader: Any) -> Any:
-        """The manifest to parse on from, or None: then dbt parses in full, and `why_not` says it."""
+        """The manifest to parse on from; None when dbt has to parse in full, as `why_not` says."""
         self.is_tried = True
         try:
             manifest = self._load(loader)
@@ -409,7 +424,7 @@ class SavedParse:
         return manifest
 
     def _move(self, manifest: Any, loader: Any) -> None:
-        """To this checkout: roots, and which texts are the same here, by all of their characters."""
+        """To this checkout: roots, and which texts are the same here, to the last character."""
         roots = {name: str(project.project_root) for name, project in loader.all_projects.items()}
         with open(self._terms["texts"], encoding="utf-8") as file:
             texts: dict[str, str] = json.load(file)
@@ -480,8 +495,6 @@ class SavedParse:
 
 def _as_artifact(item: Any) -> Any:
     """An item of a manifest as manifest.json has it."""
-    if isinstance(item, list):
-        return [_as_artifact(inner) for inner in item]
     resource = item.to_resource() if hasattr(item, "to_resource") else item
     return resource.to_dict(omit_none=False, context={"artifact": True})
 
@@ -500,7 +513,7 @@ class _StandIn:
 
 
 def _copied(manifest: Any) -> Any:
-    """The same nodes in dictionaries of their own: dbt puts new ones in the place of changed ones."""
+    """The same nodes in other dictionaries: there dbt puts new ones in the place of old ones."""
     from dbt.contracts.graph.manifest import Manifest
 
     names = [name for name in COMPARED if name in Manifest.__dataclass_fields__]
@@ -632,12 +645,11 @@ def main(requests: TextIO, answers: TextIO) -> None:
     answer(ready=True, version=dbt.version, notices=dbt.notices)
     for line in requests:
         request = json.loads(line)
-        do = request.pop("do")
-        made = getattr(dbt, do)(**request) or {}
+        made = dbt.run(**request)
         sys.stdout.flush()
         sys.stderr.flush()
         answer(**made)
-        if request.get("arguments", [""])[0] == "build":
+        if request["arguments"][0] == "build":
             # Nobody waits for it, so it is written while the report is made.
             dbt.write()
     dbt.write()
