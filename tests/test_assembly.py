@@ -43,6 +43,7 @@ def facts(
         pr_schema="",
         cloned=frozenset(),
         suspected={},
+        parsed_in_full="",
         changes=None,
         texts=Texts(before=lambda _: None, now=lambda _: None),
         invocations=[],

@@ -320,7 +320,8 @@ PURE = {
     *("text", "wording"),
 }
 EDGE = {
-    *("dbt.commands", "dbt.process", "dbt.warehouse", "git", "profiles", "pulls"),
+    *("dbt.commands", "dbt.driver", "dbt.process", "dbt.saved_parse", "dbt.warehouse"),
+    *("git", "profiles", "pulls"),
     *("rest", "runner", "web"),
     *("stores", "stores.altimate", "stores.artifact", "stores.bucket", "stores.bundles"),
     *("stores.directory", "stores.footprints", "stores.google", "stores.plain", "stores.services"),
@@ -333,6 +334,7 @@ USE_CASE = {
     "cleanup_note",
     "cloning",
     "comment",
+    "comparable",
     "defer",
     "demo",
     "isolation",
@@ -345,6 +347,8 @@ USE_CASE = {
     "reparse",
     "state",
 }
+# A program of its own, for the interpreter of the user's dbt.
+INSIDE = "dbt.inside"
 OUTERMOST = {"", "__main__", "cli", "flows", "session", "settings", "wiring"}
 # What a pure module may import of other packages.
 LIBRARIES = {"backports", "compression", "msgspec", "yaml"}
@@ -392,7 +396,7 @@ def other_imports(name: str) -> set[str]:
 
 
 def test_layers__every_module_is_in_one() -> None:
-    assert sorted([*PURE, *EDGE, *USE_CASE, *OUTERMOST]) == sorted(MODULES)
+    assert sorted([*PURE, *EDGE, *USE_CASE, *OUTERMOST, INSIDE]) == sorted(MODULES)
 
 
 @pytest.mark.parametrize("name", sorted(PURE))
@@ -407,7 +411,8 @@ def test_layers__edges_import_no_edge_but_those_of_their_own_package(name: str) 
     family = {other for other in EDGE if other.partition(".")[0] == name.partition(".")[0]}
     # The package itself holds the version and nothing else.
     # `web` is the one way to speak HTTP.
-    assert own_imports(name) - PURE - family - {"", "web"} == set()
+    # Of the program its own side takes what both must do in the same way.
+    assert own_imports(name) - PURE - family - {"", "web", INSIDE} == set()
 
 
 def test_layers__a_store_imports_no_other_store() -> None:
@@ -423,7 +428,15 @@ def test_layers__use_cases_import_everything_but_the_command_line(name: str) -> 
     assert "click" not in other_imports(name)
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+def test_layers__the_program_for_the_interpreter_of_dbt_needs_nothing_of_ours() -> None:
+    assert own_imports(INSIDE) == set()
+    packages = {"click", "dbt", "dbt_common"}
+    assert other_imports(INSIDE) - set(sys.stdlib_module_names) == packages
+    imported_by = {name for name in MODULES if INSIDE in own_imports(name)}
+    assert imported_by == {"dbt.driver", "dbt.saved_parse"}
+
+
+@pytest.mark.parametrize("name", sorted(MODULES.keys() - {INSIDE}))
 def test_layers__nobody_imports_dbt(name: str) -> None:
     assert "dbt" not in other_imports(name)
     assert not any("dbt_" in package for package in other_imports(name))
@@ -431,7 +444,7 @@ def test_layers__nobody_imports_dbt(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "expected"),
-    [("subprocess", {"dbt.process", "git"}), ("click", {"cli", "runner", "settings"})],
+    [("subprocess", {"dbt.process", "git"}), ("click", {"cli", "runner", "settings", INSIDE})],
 )
 def test_layers__what_only_some_may_import(package: str, expected: set[str]) -> None:
     assert {name for name in MODULES if package in other_imports(name)} == expected
@@ -445,4 +458,4 @@ def test_layers__only_the_runner_reads_the_environment() -> None:
         if isinstance(item, ast.Attribute) and item.attr in ("environ", "getenv", "environb")
         if isinstance(item.value, ast.Name) and item.value.id == "os"
     }
-    assert readers == {"runner"}
+    assert readers == {"runner", INSIDE}

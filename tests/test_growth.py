@@ -80,6 +80,7 @@ def facts(count: int) -> tuple[Facts, RunResults]:
         pr_schema="",
         cloned=frozenset(),
         suspected={},
+        parsed_in_full="",
         changes=Changes(commit="c" * 40, prefix="", files=frozenset(), tracked=frozenset()),
         texts=Texts(before=lambda _: None, now=lambda _: None),
         invocations=[],

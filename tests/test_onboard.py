@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ci_defer.bundle import Origin, ParsedWith
+from ci_defer.comparable import Comparing
 from ci_defer.errors import CiDeferError, ConfigurationError, DbtError, InvalidBundle, ProjectError
 from ci_defer.event import Event
 from ci_defer.git import Git
@@ -67,7 +68,12 @@ class Place:
             self.store,
             key=PROJECT,
             target=target,
-            compare=compare,
+            comparing=Comparing(
+                parsed_with=compare or ParsedWith(),
+                in_schema=lambda schema: pytest.fail(f"nobody asks for {schema}"),
+                is_asked_for=compare is not None,
+                saves=False,
+            ),
             event=event or Event(),
             git=Git(project.directory, environ),
             engine_for=engine_for,

@@ -61,6 +61,9 @@ def comparable(
     Production's state is what matters: pull requests only take longer without this.
     """
     made = _Maker(project, comparing, to, engine_for, log)
+    saves = comparing.saves and engine_for(project, None).saves_parses()
+    if not (saves or comparing.is_asked_for):
+        return None
     try:
         plain = made.parse("compare", engine_for)
     except Cancelled:
@@ -72,7 +75,7 @@ def comparable(
                 "Until then pull requests parse the base commit again, each one."
             )
         return None
-    terms = made.save_parse(plain) if comparing.saves and plain.connection else None
+    terms = made.save_parse(plain) if saves and plain.connection else None
     if terms is None and not comparing.is_asked_for:
         return None
     return Comparable(to / "compare", comparing.parsed_with, terms)

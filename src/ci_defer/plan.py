@@ -155,8 +155,8 @@ class Planner:
         unlike = differences(provenance.parsed_with, self.parsed_with)
         if provenance.compare and found.production.compare:
             unlike_compare = differences(provenance.compare, self.parsed_with)
-            # It was made by dbt alone, and a saved parse may lie beside it.
-            if unlike or not unlike_compare:
+            # Where both are alike, it is the one that the saved parse beside it stands for.
+            if unlike or (provenance.saved_parse and not unlike_compare):
                 found = replace(found, compared=found.production.compare)
                 unlike = unlike_compare
         if not unlike:

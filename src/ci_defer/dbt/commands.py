@@ -69,6 +69,9 @@ class CommandEngine:
         self._interrupts = interrupts
         self._search_path = search_path or environ.get("PATH", "")
 
+    def saves_parses(self) -> bool:
+        return False
+
     def deps(self) -> Invocation:
         return self._run("deps").invocation
 

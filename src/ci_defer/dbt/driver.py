@@ -122,6 +122,9 @@ class DriverEngine(CommandEngine):
     _saved: SavedParse | None = None
     _ran = Ran(exit_code=0)
 
+    def saves_parses(self) -> bool:
+        return interpreter_of(Path(self._find_program())) is not None
+
     def parse(self, saved: SavedParse | None = None) -> Parsed:
         self._saved = saved
         made = super().parse()
