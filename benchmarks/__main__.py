@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = options.models or (SIZES_OF_SLOPE if options.slope else SIZES)
     if min(sizes) < FEWEST:
         _parser().error(f"--models must be {FEWEST} or more")
+    # So that what runs is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     facts = about()
     print(f"{table.heading(facts)}\n", flush=True)
     raw: list[dict[str, Any]] = []
