@@ -13,7 +13,7 @@ WORKFLOWS := action.yml .github/workflows/*.yml
 # Half as many again as processors: with act and package indexes, tests wait for a part of their time.
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) '*' 3 / 2)
 
-.PHONY: demo test test-fast lint format schema pictures lock clean environments
+.PHONY: demo test test-fast benchmark lint format schema pictures lock clean environments
 
 demo: $(CACHE)/demo.done  ## Play a pull request on an embedded DuckDB project.
 	@$(CACHE)/demo/bin/ci-defer demo
@@ -24,11 +24,14 @@ test: environments  ## All tests, with real dbt and the real action.
 test-fast: $(CACHE)/dev.done  ## The tests that need no dbt, Node.js or server: seconds.
 	$(BIN)/pytest -n auto -m "not dbt and not action and not server" $(PYTEST_ARGS)
 
+benchmark: environments  ## Time and memory of a pull request, with ci-defer and without; see --help.
+	@$(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
+
 lint: $(CACHE)/dev.done  ## Style, types, shell, workflows, action.yml.
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/shellcheck --external-sources action/*.sh .ci/run
+	$(BIN)/shellcheck --external-sources action/*.sh benchmarks/hand_written/*.sh .ci/run
 	$(BIN)/zizmor --offline --no-progress --persona auditor action.yml .github/
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-actions action.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml

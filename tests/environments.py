@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -13,6 +14,11 @@ CACHE = ROOT / ".cache"
 DBT_VERSIONS = ("1.11", "1.12")
 # The other engine: one program, with neither Python nor a dbtRunner.
 DBT_V2 = "v2"
+
+# What a machine behind a proxy needs to reach its package index; nothing else of ours gets in.
+NETWORK = re.compile(
+    r"(SSL_CERT_|REQUESTS_CA_|PIP_CERT|PIP_INDEX|UV_(DEFAULT_)?INDEX|HTTPS?_PROXY)", re.IGNORECASE
+)
 
 
 def dbt_bin(version: str) -> Path:
@@ -35,3 +41,8 @@ def clean_environ(home: Path, *path: Path) -> dict[str, str]:
         # Where dbt v2 looks for drivers, before it would download them.
         "ADBC_DRIVER_PATH": str(CACHE / "drivers"),
     }
+
+
+def network() -> dict[str, str]:
+    """What an installation needs of this machine's environment."""
+    return {name: value for name, value in os.environ.items() if NETWORK.match(name)}

@@ -7,7 +7,6 @@ environment that the action installs, and a dbt that starts quickly.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -18,18 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.once import made_once
-from tests.environments import CACHE, DBT_VERSIONS, ROOT, clean_environ, dbt_bin
+from tests.environments import CACHE, DBT_VERSIONS, ROOT, clean_environ, dbt_bin, network
 from tests.harness.act import ActRun, run_act
 from tests.harness.consumer import commit, git, make_consumer
 from tests.harness.github import FakeGitHub, PullRequest, Run
 
 DEMO = ROOT / "src" / "ci_defer" / "demo_project"
 WORKFLOW = re.compile(r"<!-- workflow: (?P<name>[\w.-]+) -->\n```yaml\n(?P<text>.*?)```", re.DOTALL)
-
-# What a machine behind a proxy needs to reach its package index; nothing else of ours gets in.
-NETWORK = re.compile(
-    r"(SSL_CERT_|REQUESTS_CA_|PIP_CERT|PIP_INDEX|UV_(DEFAULT_)?INDEX|HTTPS?_PROXY)", re.IGNORECASE
-)
 
 PUSH: dict[str, Any] = {
     "ref": "refs/heads/main",
@@ -247,8 +241,7 @@ class Shop:
 
 def _network() -> dict[str, str]:
     """What an installation needs of this machine."""
-    network = {name: value for name, value in os.environ.items() if NETWORK.match(name)}
-    return {**network, "UV_CACHE_DIR": str(CACHE / "uv-cache")}
+    return {**network(), "UV_CACHE_DIR": str(CACHE / "uv-cache")}
 
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
