@@ -99,6 +99,7 @@ def test_pack__copies_the_artifacts_and_says_where_they_are_from(tmp_path: Path)
             "state_modified_compare_more_unrendered_values": True,
         },
         "compare": None,
+        "saved_parse": None,
     }
 
 

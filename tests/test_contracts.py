@@ -317,7 +317,7 @@ PURE = {
         "selection",
     ),
     *("stores.compression", "stores.objects", "stores.pointer"),
-    *("text", "wording"),
+    *("text", "untouched", "wording"),
 }
 EDGE = {
     *("dbt.commands", "dbt.driver", "dbt.process", "dbt.saved_parse", "dbt.warehouse"),

@@ -164,6 +164,31 @@ def test_defer__gives_dbt_a_copy_of_the_state(place: Place) -> None:
     assert b"manifest.json" in place.log.passed
 
 
+def test_defer__of_an_untouched_project_does_not_start_dbt(place: Place) -> None:
+    place.publish()
+    place.repository.branch("again", place.base)
+    report = place.defer()
+    assert (report.outcome, report.exit_code, report.commands) == (Outcome.NO_CHANGES, 0, [])
+    assert place.dbt.calls == []
+    assert report.headline == "Nothing to build: no node of the dbt project changed"
+    assert "dbt is not started" in place.log.text
+    # It is what this run would have parsed, so it says which dbt that was.
+    assert (report.dbt_version, report.adapter) == ("1.11.0", "duckdb")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"parsed_with": ParsedWith(target="ci")}, {"select": ("state:modified+", "tag:nightly")}],
+)
+def test_defer__of_an_untouched_project_asks_dbt_where_more_is_selected_or_vars_differ(
+    place: Place, settings: dict[str, Any]
+) -> None:
+    place.publish()
+    place.repository.branch("again", place.base)
+    place.defer(**settings)
+    assert place.dbt.calls
+
+
 def test_defer__passes_the_selection_on(place: Place) -> None:
     place.publish()
     place.defer(select=("state:modified", "tag:x"), exclude=("b",), favor_state=True)

@@ -40,6 +40,13 @@ class Checkout:
         except CiDeferError:
             return "."
 
+    def path_of(self, folder: Path | None) -> str:
+        """A folder from the top of the work tree; empty when it is not in there."""
+        try:
+            return str(folder.resolve().relative_to(self.git.top())) if folder else ""
+        except (CiDeferError, ValueError):
+            return ""
+
     def text_of_project(self, path: str) -> str | None:
         """A file, by its path in the project."""
         try:

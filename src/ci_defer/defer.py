@@ -34,7 +34,7 @@ from ci_defer.checkout import Checkout
 from ci_defer.choices import CloneIncremental, IfNoState
 from ci_defer.clones import clones
 from ci_defer.cloning import Cloner
-from ci_defer.comparison import Changes
+from ci_defer.comparison import Changes, differences
 from ci_defer.dbt import Engine, Invocation, Operation, Selection
 from ci_defer.dbt.output import error_message
 from ci_defer.dbt.warehouse import Warehouse
@@ -66,6 +66,7 @@ from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
 from ci_defer.selection import Explained
 from ci_defer.state import FoundState, find_state
 from ci_defer.stores import Latest, Store
+from ci_defer.untouched import is_untouched
 from ci_defer.wording import (
     CANCELLED,
     NO_COMMITS,
@@ -105,6 +106,7 @@ class DeferSettings:
     with_full_refresh: bool = False
     stores_failures: bool = False
     is_warm: bool = True
+    profiles_dir: Path | None = None
 
 
 def defer(
@@ -231,8 +233,10 @@ class _Run:
                 self._reparse(directory, error.message)
             else:
                 self.log.warning(f"{error.message} The whole project is built (if-no-state: full).")
-        install_packages(self.project, self.engine, self.log, self.invocations.append)
         planner = self._planner(directory)
+        if self.found and self._is_untouched(planner, self.found):
+            return self._without_dbt(self.found)
+        install_packages(self.project, self.engine, self.log, self.invocations.append)
         is_comparable = not isinstance(source, Latest) or source.is_comparable
         if self.found and not is_comparable and not self.found.is_parsed_again:
             self.found = planner.compare_apart(self.found, NO_COMMITS, OF_ANY_COMMIT)
@@ -242,13 +246,40 @@ class _Run:
         self.explained, self.changes = plan.explained, plan.changes
         self.parsed_in_full = plan.parsed_in_full
         if not self.planned:
-            report = self.report(Outcome.NO_CHANGES, "")
-            return replace(report, headline=nothing_selected(report.removed))
+            return self._nothing_selected()
         facts = self.facts()
         self.log.info(text.render_plan(planned_nodes(facts), production_seconds(facts)))
         self._keep_in_place(plan.manifest)
         self._clone(plan.manifest)
         return self._build(self._selection(self.found))
+
+    def _nothing_selected(self) -> Report:
+        report = self.report(Outcome.NO_CHANGES, "")
+        return replace(report, headline=nothing_selected(report.removed))
+
+    def _is_untouched(self, planner: Planner, found: FoundState) -> bool:
+        """Whether the dbt project is what the state was made from: then dbt is not needed."""
+        settings, provenance = self.settings, found.production.provenance
+        if provenance is None or found.is_parsed_again:
+            return False
+        made = (provenance.parsed_with, provenance.compare)
+        if all(one is None or differences(one, settings.parsed_with) for one in made):
+            return False
+        self.changes = planner.changes(found)
+        return self.changes is not None and is_untouched(
+            self.changes,
+            settings.select,
+            read_text=self.checkout.text_of_project,
+            has_links=self.git.has_links(),
+            profiles=self.checkout.path_of(settings.profiles_dir),
+        )
+
+    def _without_dbt(self, found: FoundState) -> Report:
+        """Report that nothing is selected, with the manifest of the state: it is the same."""
+        self.log.info("The dbt project is the same as in the production state: dbt is not started.")
+        self.manifest = found.compared.manifest
+        self.explained = Explained(self.manifest, self.manifest)
+        return self._nothing_selected()
 
     def _keep_in_place(self, manifest: Manifest) -> None:
         """See that the plan is built where it may be. Raises ConfigurationError when not.

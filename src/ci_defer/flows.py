@@ -168,6 +168,7 @@ def defer(session: Session, settings: Settings, event: Event) -> None:
             with_full_refresh=has_full_refresh(words, session.environ),
             stores_failures=stores_failures(words, session.environ),
             is_warm=is_warm(session, settings),
+            profiles_dir=settings.profiles_dir,
         ),
         lambda: open_source(settings.state, key, around),
         event=event,

@@ -19,6 +19,10 @@ from ci_defer.errors import CiDeferError, ConfigurationError
 ENVIRONMENT = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
 
 
+# The mode of a symbolic link, as `git ls-files --stage` shows it.
+LINK = "120000 "
+
+
 class GitError(CiDeferError):
     """A git command failed; the message holds what git said."""
 
@@ -122,6 +126,12 @@ class Git:
     def tracked_files(self) -> frozenset[str]:
         """All files that git knows of, from the top of the work tree."""
         return self._paths("ls-files", "--full-name", "-z", ":/")
+
+    def has_links(self) -> bool:
+        """Whether any file below the directory is a symbolic link."""
+        return any(
+            entry.startswith(LINK) for entry in self._paths("ls-files", "--stage", "-z", "--", ".")
+        )
 
     def text(self, commit: str, path: str) -> str | None:
         """A file at `commit`, by its path from the top of the work tree.

@@ -120,7 +120,7 @@ class Planner:
             found=found,
             explained=selected.explained(found.compared) if found else None,
             suspected=self._suspected(found, selected),
-            changes=self._changes(found),
+            changes=self.changes(found),
             parsed_in_full=self._parsed_in_full,
         )
 
@@ -219,10 +219,10 @@ class Planner:
         )
 
     def _suspected(self, found: FoundState | None, selected: _Selected) -> dict[str, str]:
-        changes = self._changes(found)
+        changes = self.changes(found)
         return selected.suspected(found, changes) if found and changes else {}
 
-    def _changes(self, found: FoundState | None) -> Changes | None:
+    def changes(self, found: FoundState | None) -> Changes | None:
         """What changed since the commit that is compared with, as far as one is known."""
         if found is None:
             return None
