@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ci_defer.dbt.arguments import parsed_with
 from ci_defer.dbt.process import Interrupts
 from ci_defer.errors import Cancelled, InvalidBundle, ProjectError
 from ci_defer.git import Git
-from ci_defer.plan import Plan, Planner
+from ci_defer.plan import Plan, Planner, changes_since
 from ci_defer.project import read_project
 from ci_defer.reparse import reparse
 from ci_defer.state import FoundState
@@ -175,7 +176,7 @@ class Place:
             parsed_with=made,
             selection_of=selection_of,
             base=self.base if base is None else base,
-            git=git,
+            changes_since=partial(changes_since, git=git, log=self.log),
             engine=engine_for(project, made.target or None),
             parse_again=parse_again,
             ran=self.ran.append,

@@ -59,7 +59,7 @@ from ci_defer.manifest import (
     read_run_results,
 )
 from ci_defer.packages import install_packages
-from ci_defer.plan import Planner
+from ci_defer.plan import Planner, changes_since
 from ci_defer.project import Project, connection_of
 from ci_defer.reparse import EngineFor, Engines, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
@@ -165,6 +165,7 @@ class _Run:
     passed_over: list[PassedOver] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     found: FoundState | None = None
+    is_untouched: bool = False
     manifest: Manifest | None = None
     results: RunResults | None = None
     planned: tuple[str, ...] = ()
@@ -233,10 +234,10 @@ class _Run:
                 self._reparse(directory, error.message)
             else:
                 self.log.warning(f"{error.message} The whole project is built (if-no-state: full).")
-        planner = self._planner(directory)
-        if self.found and self._is_untouched(planner, self.found):
+        if self.found and self.is_untouched:
             return self._without_dbt(self.found)
         install_packages(self.project, self.engine, self.log, self.invocations.append)
+        planner = self._planner(directory)
         is_comparable = not isinstance(source, Latest) or source.is_comparable
         if self.found and not is_comparable and not self.found.is_parsed_again:
             self.found = planner.compare_apart(self.found, NO_COMMITS, OF_ANY_COMMIT)
@@ -257,25 +258,37 @@ class _Run:
         report = self.report(Outcome.NO_CHANGES, "")
         return replace(report, headline=nothing_selected(report.removed))
 
-    def _is_untouched(self, planner: Planner, found: FoundState) -> bool:
-        """Whether the dbt project is what the state was made from: then dbt is not needed."""
-        settings, provenance = self.settings, found.production.provenance
-        if provenance is None or found.is_parsed_again:
+    def _on_fetched(self, bundle: Bundle) -> None:
+        """Let dbt start while the state is read, where it will be needed."""
+        self.is_untouched = self._is_made_from_this(bundle)
+        if not self.is_untouched:
+            self.engine.start()
+
+    def _is_made_from_this(self, bundle: Bundle) -> bool:
+        """Whether the dbt project is what the state was made from."""
+        settings, provenance = self.settings, bundle.provenance
+        if provenance is None:
             return False
         made = (provenance.parsed_with, provenance.compare)
         if all(one is None or differences(one, settings.parsed_with) for one in made):
             return False
-        self.changes = planner.changes(found)
-        return self.changes is not None and is_untouched(
-            self.changes,
+        changes = self._changes_since(provenance.origin.commit)
+        return changes is not None and is_untouched(
+            changes,
             settings.select,
             read_text=self.checkout.text_of_project,
             has_links=self.git.has_links(),
             profiles=self.checkout.path_of(settings.profiles_dir),
         )
 
+    @cached_property
+    def _changes_since(self) -> Callable[[str], Changes | None]:
+        return cache(partial(changes_since, git=self.git, log=self.log))
+
     def _without_dbt(self, found: FoundState) -> Report:
         """Report that nothing is selected, with the manifest of the state: it is the same."""
+        if provenance := found.production.provenance:
+            self.changes = self._changes_since(provenance.origin.commit)
         self.log.info("The dbt project is the same as in the production state: dbt is not started.")
         self.manifest = found.compared.manifest
         self.explained = Explained(self.manifest, self.manifest)
@@ -358,6 +371,7 @@ class _Run:
             project_name=self.project.name,
             log=self.log,
             passed_over=self.passed_over.append,
+            fetched=self._on_fetched,
         )
         self.log.info(_describe(self.found, self.base))
 
@@ -394,7 +408,7 @@ class _Run:
             parsed_with=self.settings.parsed_with,
             selection_of=self._selection,
             base=self.base,
-            git=self.git,
+            changes_since=self._changes_since,
             engine=self.engine,
             parse_again=lambda commit: self._parse(commit, [self.ours], directory)[0],
             ran=self.invocations.append,

@@ -83,22 +83,21 @@ class Planner:
     """Makes the plan of one run.
 
     `parsed_with` is how this run's dbt parses, and `is_warm` says that it may go on from the saved
-    parse of the state. `parse_again` parses a commit in the same way;
-    `ran` is told of every dbt command, `note` of what the report has to say.
+    parse of the state. `changes_since` says what differs from a commit, and `parse_again` parses
+    one as this run does. `ran` is told of every dbt command, `note` of what the report has to say.
     """
 
     project: Project
     parsed_with: ParsedWith
     selection_of: Callable[[FoundState | None], Selection]
     base: str
-    git: Git
+    changes_since: Callable[[str], Changes | None]
     engine: Engine
     parse_again: Callable[[str], Bundle]
     ran: Callable[[Invocation], None]
     note: Callable[[str], None]
     log: Log
     is_warm: bool = True
-    _since: tuple[str, Changes | None] | None = None
     _parsed_in_full: str = ""
 
     def plan(self, found: FoundState | None) -> Plan:
@@ -120,7 +119,7 @@ class Planner:
             found=found,
             explained=selected.explained(found.compared) if found else None,
             suspected=self._suspected(found, selected),
-            changes=self.changes(found),
+            changes=self._changes(found),
             parsed_in_full=self._parsed_in_full,
         )
 
@@ -219,33 +218,33 @@ class Planner:
         )
 
     def _suspected(self, found: FoundState | None, selected: _Selected) -> dict[str, str]:
-        changes = self.changes(found)
+        changes = self._changes(found)
         return selected.suspected(found, changes) if found and changes else {}
 
-    def changes(self, found: FoundState | None) -> Changes | None:
+    def _changes(self, found: FoundState | None) -> Changes | None:
         """What changed since the commit that is compared with, as far as one is known."""
         if found is None:
             return None
         # A place without provenance may hold the manifest of any commit.
         commit = _commit_of(found) or (self.base if found.is_parsed_again else "")
-        if commit and (self._since is None or self._since[0] != commit):
-            self._since = (commit, self._ask_git(commit))
-        return self._since[1] if commit and self._since else None
+        return self.changes_since(commit) if commit else None
 
-    def _ask_git(self, commit: str) -> Changes | None:
-        try:
-            if self.git.commit(commit) is None:
-                self.git.fetch(commit)
-            return Changes(
-                commit=commit,
-                prefix=self.git.prefix(),
-                files=self.git.changed_files(commit),
-                new=self.git.new_files(),
-                tracked=self.git.tracked_files(),
-            )
-        except (GitError, ConfigurationError) as error:
-            self.log.info(f"What changed since commit {commit[:12]} is not known: {error.message}")
-            return None
+
+def changes_since(commit: str, *, git: Git, log: Log) -> Changes | None:
+    """What differs from a commit, which is fetched where the clone has it not; None if unknown."""
+    try:
+        if git.commit(commit) is None:
+            git.fetch(commit)
+        return Changes(
+            commit=commit,
+            prefix=git.prefix(),
+            files=git.changed_files(commit),
+            new=git.new_files(),
+            tracked=git.tracked_files(),
+        )
+    except (GitError, ConfigurationError) as error:
+        log.info(f"What changed since commit {commit[:12]} is not known: {error.message}")
+        return None
 
 
 def _commit_of(found: FoundState) -> str:

@@ -68,21 +68,23 @@ def find_state(
     project_name: str,
     log: Log,
     passed_over: Callable[[PassedOver], None],
+    fetched: Callable[[Bundle], None] = lambda _: None,
 ) -> FoundState:
     """Copy the bundle for the base commit into the empty directory `to`, and verify it.
 
     A store gives the bundle of `base`, else that of its nearest first-parent ancestor that can be
     used. `passed_over` is told of every nearer commit that had, or should have, a bundle, and why
-    it was not used.
+    it was not used; `fetched` is told of each bundle before it is read.
     Raises StateNotFound when there is none within MAX_AGE_COMMITS, InvalidBundle when the one state
     of a place is damaged.
     """
     if isinstance(source, Latest):
         bundle = source.get(to, project_name=project_name)
+        fetched(bundle)
         return FoundState(bundle, bundle, source.location, None)
     if base is None:
         raise ValueError("a store is keyed by commit")
-    search = _Search(source, base, git, to, project_name, log, passed_over)
+    search = _Search(source, base, git, to, project_name, log, passed_over, fetched)
     return search.run(history)
 
 
@@ -95,6 +97,7 @@ class _Search:
     project_name: str
     log: Log
     passed_over: Callable[[PassedOver], None]
+    fetched: Callable[[Bundle], None]
     # Why the base commit has none, as far as the store knows.
     absence: str = ""
 
@@ -124,6 +127,7 @@ class _Search:
         directory = Path(tempfile.mkdtemp(prefix=f"{commit[:12]}-", dir=self.to))
         try:
             bundle = self.store.get(commit, directory, project_name=self.project_name)
+            self.fetched(bundle)
             # Now: one that this version cannot read is passed over as well.
             bundle.read()
             _check_folder(bundle, self.git)

@@ -134,6 +134,10 @@ class Operation:
 class Engine(Protocol):
     """What ci-defer needs of dbt. Every method raises DbtNotFound when there is none to run."""
 
+    def start(self) -> None:
+        """Begin with what takes long before the first command, while others work."""
+        ...
+
     def saves_parses(self) -> bool:
         """Whether dbt can go on from a saved parse here, as far as can be told without it."""
         ...

@@ -118,9 +118,12 @@ class DriverEngine(CommandEngine):
 
     _driver: Driver | None = None
     _folder: TemporaryDirectory[str] | None = None
-    _is_given_up = False
+    _is_launched = False
     _saved: SavedParse | None = None
     _ran = Ran(exit_code=0)
+
+    def start(self) -> None:
+        self._launch(self._find_program())
 
     def saves_parses(self) -> bool:
         return interpreter_of(Path(self._find_program())) is not None
@@ -185,14 +188,29 @@ class DriverEngine(CommandEngine):
 
     def _open(self, program: str) -> Driver | None:
         """The process of dbt; None where there is none of this kind."""
-        if self._driver or self._is_given_up:
+        self._launch(program)
+        if self._driver is None or self._folder:
             return self._driver
-        self._is_given_up = True
+        ready = self._driver.ready()
+        if not ready.ready:
+            self.close()
+            self._notice(ready.why)
+            return None
+        for notice in ready.notices:
+            self._console.info(f"dbt {ready.version} takes longer than it could: {notice}")
+        self._folder = TemporaryDirectory(prefix="ci-defer-")
+        return self._driver
+
+    def _launch(self, program: str) -> None:
+        """Start the process, unless that was tried before."""
+        if self._is_launched:
+            return
+        self._is_launched = True
         interpreter = interpreter_of(Path(program))
         if interpreter is None:
-            return None
+            return
         try:
-            driver = Driver(
+            self._driver = Driver(
                 Conversation(
                     [*interpreter, str(Path(inside.__file__)), program],
                     cwd=self._settings.working_directory,
@@ -202,17 +220,6 @@ class DriverEngine(CommandEngine):
             )
         except OSError as error:
             self._notice(f"{interpreter[0]} cannot be started: {error.strerror}")
-            return None
-        ready = driver.ready()
-        if not ready.ready:
-            driver.close()
-            self._notice(ready.why)
-            return None
-        for notice in ready.notices:
-            self._console.info(f"dbt {ready.version} takes longer than it could: {notice}")
-        self._driver = driver
-        self._folder = TemporaryDirectory(prefix="ci-defer-")
-        return driver
 
     def _notice(self, why: str) -> None:
         self._console.info(f"dbt is started anew for every command, which takes longer: {why}.")

@@ -31,6 +31,8 @@ THRESHOLDS = (50_000, 20, 20)
 
 # Events of dbt that say why a project was parsed in full.
 REASONS = {"UnableToPartialParse", "ParsedFileLoadFailed"}
+# The levels of those that are shown even where nothing else is.
+WARNINGS = {"warn", "error"}
 # What dbt says where there is no saved parse: that is known.
 NO_SAVED_PARSE = "saved manifest not found"
 
@@ -70,6 +72,7 @@ class Dbt:
         self._manifest: Any = None
         self._pending: dict[str, Callable[[], None]] = {}
         self._reasons: list[str] = []
+        self._warnings = 0
         self._error: BaseException | None = None
         self._saved: SavedParse | None = None
         self._runtime_config: Any = None
@@ -77,6 +80,7 @@ class Dbt:
         self._only_deferred_to = ""
         for shortcut in (
             self._remember_states,
+            self._remember_searches,
             self._write_json_at_once,
             self._write_manifests_later,
             self._leave_out_diagnostics,
@@ -92,6 +96,7 @@ class Dbt:
 
         What others want of the manifest goes to the file `to`, because that is less than all of it.
         """
+        command = arguments[0]
         self._saved = SavedParse(restore) if restore else None
         self._reasons.clear()
         self._error = None
@@ -102,8 +107,8 @@ class Dbt:
         # dbt writes the command line into its artifacts.
         sys.argv = ["dbt", *arguments]
         obj: dict[str, Any] = {"manifest": self._manifest, "callbacks": [self._listen]}
-        with _collector(is_off=restore is not None):
-            exit_code, result = self._invoke(arguments, obj)
+        _set_collector(is_off=restore is not None and command != "build")
+        exit_code, result = self._invoke(arguments, obj)
         self._manifest = obj.get("manifest")
         self._runtime_config = obj.get("runtime_config") or self._runtime_config
         answer = {
@@ -113,7 +118,6 @@ class Dbt:
             "wrote": "",
             "connection": self._connection(),
         }
-        command = arguments[0]
         if command == "ls" and not exit_code and self._saved and self._saved.is_used:
             answer["distrusted"] = self._doubt(_ids(result))
             if self._saved.as_it_was and not answer["distrusted"]:
@@ -210,6 +214,7 @@ class Dbt:
         return 0, made[0] if isinstance(made, tuple) else made
 
     def _listen(self, event: Any) -> None:
+        self._warnings += str(event.info.level) in WARNINGS
         if event.info.name in REASONS:
             said = getattr(event.data, "reason", "") or getattr(event.data, "exc", "")
             if NO_SAVED_PARSE not in said:
@@ -263,6 +268,43 @@ class Dbt:
             return self._states[key]
 
         runnable.PreviousState = previous_state
+
+    def _remember_searches(self) -> None:
+        """`dbt build` searches by `state:` three times, after `dbt ls` did: the answer is the same.
+
+        Unless it was said with a warning, which then is to be said as often as dbt does.
+        """
+        from dbt.graph.selector_methods import StateSelectorMethod
+
+        original = StateSelectorMethod.search
+        remembered: dict[Any, list[Any]] = {}
+
+        @functools.wraps(original)
+        def search(method: Any, included_nodes: Any, selector: str) -> Iterator[Any]:
+            same = (id(method.manifest), id(method.previous_state))
+            key = (*same, frozenset(included_nodes), selector)
+            if key not in remembered:
+                said = self._warnings
+                found = list(original(method, included_nodes, selector))
+                if self._warnings > said:
+                    return iter(found)
+                remembered[key] = found
+            return iter(remembered[key])
+
+        def check_modified_content(method: Any, old: Any, new: Any, *more: Any) -> Any:
+            # What is not another object has not changed, but for the macros that it uses.
+            return (
+                method.check_macros_modified(new)
+                if old is new
+                else compare(method, old, new, *more)
+            )
+
+        compare = StateSelectorMethod.check_modified_content
+        _replace(
+            StateSelectorMethod, "check_macros_modified", StateSelectorMethod.check_macros_modified
+        )
+        StateSelectorMethod.check_modified_content = check_modified_content
+        StateSelectorMethod.search = search
 
     def _write_json_at_once(self) -> None:
         """The same text: json.dump writes it in pieces, with an encoder that is not in C."""
@@ -623,13 +665,14 @@ def _replace(owner: Any, name: str, function: Any) -> None:
     setattr(owner, name, function)
 
 
-@contextlib.contextmanager
-def _collector(*, is_off: bool) -> Iterator[None]:
+def _set_collector(*, is_off: bool) -> None:
     if is_off:
         gc.disable()
-    else:
-        gc.set_threshold(*THRESHOLDS)
-    yield
+        return
+    # What is there by now stays until the end.
+    gc.freeze()
+    gc.set_threshold(*THRESHOLDS)
+    gc.enable()
 
 
 def main(requests: TextIO, answers: TextIO) -> None:
