@@ -33,7 +33,7 @@ from benchmarks.project import (
     make_project,
     raw_table_sql,
 )
-from ci_defer.bundle import MANIFEST, STATE, Bundle, encode_state
+from ci_defer.bundle import MANIFEST, SAVED_PARSE, STATE, Bundle, encode_state
 from ci_defer.runner import Runner
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
@@ -262,12 +262,8 @@ def add_store_without_partial_parse(place: Place) -> None:
         provenance = source.get(found, to, project_name="benchmark").provenance
         if provenance is None:
             raise Failed(f"The state of {commit} has no provenance.")
-        files = {
-            name: record
-            for name, record in provenance.files.items()
-            if not name.endswith(PARTIAL_PARSE)
-        }
-        provenance = msgspec.structs.replace(provenance, files=files)
+        files = {name: file for name, file in provenance.files.items() if name not in SAVED_PARSE}
+        provenance = msgspec.structs.replace(provenance, files=files, saved_parse=None)
         (to / STATE).write_bytes(encode_state(provenance))
         other = BundleStore(Directory(place.store_without_partial_parse), "benchmark", log=log)
         other.put(Bundle(to, provenance))

@@ -257,6 +257,9 @@ def test_compare__is_compared_with_and_production_deferred_to(place: Place) -> N
     assert plan.unique_ids == (B,)
     state = place.tmp_path / "state"
     assert place.compared() == (str(state / "compare"), str(state))
+    # dbt looks for the results that `result:` selects by beside the manifest of --state.
+    results = [folder / "run_results.json" for folder in (state, state / "compare")]
+    assert results[0].read_bytes() == results[1].read_bytes()
     assert (place.commands, place.notes, plan.suspected) == (["ls"], [], {})
     assert plan.found
     assert (plan.found.production, plan.found.unlike) == (found.production, ())

@@ -34,6 +34,8 @@ RUN_RESULTS = "run_results.json"
 STATE = "state.json"
 OPTIONAL_FILES = (RUN_RESULTS, "catalog.json", "sources.json", "semantic_manifest.json")
 ARTIFACTS = (MANIFEST, *OPTIONAL_FILES)
+# What `result:` and `source_status:` select by.
+RESULTS = (RUN_RESULTS, "sources.json")
 # What pull requests are compared with: the same commit, parsed as they parse it.
 COMPARE = "compare"
 COMPARE_MANIFEST = f"{COMPARE}/{MANIFEST}"
@@ -192,6 +194,15 @@ class Bundle:
         """The manifest in `compare/`, when the bundle has one."""
         is_there = self.provenance is not None and self.provenance.compare is not None
         return Bundle(self.directory / COMPARE, None) if is_there else None
+
+    def with_results(self) -> Bundle | None:
+        """`compare`, with the results of production beside its manifest: `result:` reads them."""
+        if self.compare and self.provenance:
+            for name in RESULTS:
+                copy = self.compare.directory / name
+                if name in self.provenance.files and not copy.exists():
+                    shutil.copyfile(self.directory / name, copy)
+        return self.compare
 
     @property
     def saved_parse(self) -> ParseTerms | None:

@@ -152,11 +152,11 @@ class Planner:
             # Nothing is known of it yet; dbt's version will be.
             return found
         unlike = differences(provenance.parsed_with, self.parsed_with)
-        if provenance.compare and found.production.compare:
+        if provenance.compare and (compare := found.production.with_results()):
             unlike_compare = differences(provenance.compare, self.parsed_with)
             # Where both are alike, it is the one that the saved parse beside it stands for.
             if unlike or (provenance.saved_parse and not unlike_compare):
-                found = replace(found, compared=found.production.compare)
+                found = replace(found, compared=compare)
                 unlike = unlike_compare
         if not unlike:
             return found
