@@ -31,17 +31,38 @@ settings.register_profile("quick", max_examples=10, deadline=None)
 settings.load_profile("usual")
 
 
+# Most of those take seconds, and the others hardly any time.
+LONG = ("dbt", "action")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let each test run with one version of dbt, which is another one for every second test.
 
     Those about what differs between versions (marker both_versions) run with each, and all of them
     do with CI_DEFER_LONG.
     """
-    if os.environ.get("CI_DEFER_LONG"):
-        return
-    left = [item for item in items if not _is_of_this_run(item)]
-    config.hook.pytest_deselected(items=left)
-    items[:] = [item for item in items if item not in left]
+    if not os.environ.get("CI_DEFER_LONG"):
+        left = [item for item in items if not _is_of_this_run(item)]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+    items[:] = _long_ones_first(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def _long_ones_first(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """An order in which no worker has only long tests left when the others are done.
+
+    xdist cuts the list into a piece for each worker: the long tests are dealt out to all of them,
+    to their beginnings.
+    """
+    long = [item for item in items if any(map(item.get_closest_marker, LONG))]
+    short = [item for item in items if not any(map(item.get_closest_marker, LONG))]
+    # Those of one module stay together: they have fixtures in common.
+    size = -(-len(short) // workers)
+    return [
+        item
+        for worker in range(workers)
+        for item in (*long[worker::workers], *short[worker * size : (worker + 1) * size])
+    ]
 
 
 def _is_of_this_run(item: pytest.Item) -> bool:

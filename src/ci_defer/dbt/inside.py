@@ -291,18 +291,18 @@ class Dbt:
                 remembered[key] = found
             return iter(remembered[key])
 
-        def check_modified_content(method: Any, old: Any, new: Any, *more: Any) -> Any:
-            # What is not another object has not changed, but for the macros that it uses.
-            return (
-                method.check_macros_modified(new)
-                if old is new
-                else compare(method, old, new, *more)
-            )
-
         compare = StateSelectorMethod.check_modified_content
-        _replace(
-            StateSelectorMethod, "check_macros_modified", StateSelectorMethod.check_macros_modified
-        )
+        # Raises AttributeError where there is none.
+        _ = StateSelectorMethod.check_macros_modified
+
+        def check_modified_content(
+            method: Any, old: Any, new: Any, *more: Any, **named: Any
+        ) -> Any:
+            # What is not another object has not changed, but for the macros that it uses.
+            if old is new:
+                return method.check_macros_modified(new)
+            return compare(method, old, new, *more, **named)
+
         StateSelectorMethod.check_modified_content = check_modified_content
         StateSelectorMethod.search = search
 
