@@ -64,15 +64,22 @@ echo "::group::Install ci-defer"
 mkdir -p "$root"
 uv="$(find_uv)" || fail "uv cannot be installed with python3 and pip. Add actions/setup-python or \
 astral-sh/setup-uv before ci-defer." 3
+# Side by side: most of either is waiting for packages. In a subshell of its own, set -e works although
+# the result is tested.
+own_pid="" dbt_pid=""
 if [[ ! -e "$own/installed" ]]; then
-  # In a subshell of its own, set -e works although the result is tested.
   (set -e; install_own) &
-  wait $! || fail "ci-defer cannot be installed: the log above says why. Is the package index \
-reachable?" 3
+  own_pid=$!
 fi
 if [[ -n "$dbt" && ! -e "$dbt/installed" ]]; then
   (set -e; install_dbt) &
-  wait $! || fail "dbt cannot be installed. Check the input install: it holds requirements for \
-pip, such as dbt-core~=1.11.0 dbt-snowflake~=1.11." 2
+  dbt_pid=$!
 fi
+own_result=0 dbt_result=0
+[[ -z "$own_pid" ]] || wait "$own_pid" || own_result=$?
+[[ -z "$dbt_pid" ]] || wait "$dbt_pid" || dbt_result=$?
+((own_result == 0)) || fail "ci-defer cannot be installed: the log above says why. Is the package index \
+reachable?" 3
+((dbt_result == 0)) || fail "dbt cannot be installed. Check the input install: it holds requirements for \
+pip, such as dbt-core~=1.11.0 dbt-snowflake~=1.11." 2
 echo "::endgroup::"

@@ -16,6 +16,7 @@ from ci_defer.dbt.arguments import (
     for_plan,
     has_full_refresh,
     parsed_with,
+    parses_partially,
     split,
     stores_failures,
 )
@@ -236,3 +237,22 @@ def test_stores_failures__by_the_flag_or_its_variable(
     text: str, environ: dict[str, str], expected: bool
 ) -> None:
     assert stores_failures(split(text), environ) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "expected"),
+    [
+        ("", {}, True),
+        ("--no-partial-parse", {}, False),
+        ("--no-partial-parse --partial-parse", {}, True),
+        ("", {"DBT_PARTIAL_PARSE": "false"}, False),
+        ("", {"DBT_ENGINE_PARTIAL_PARSE": "0"}, False),
+        ("", {"DBT_ENGINE_PARTIAL_PARSE": "1", "DBT_PARTIAL_PARSE": "0"}, True),
+        ("", {"DBT_PARTIAL_PARSE": ""}, True),
+        ("--partial-parse", {"DBT_PARTIAL_PARSE": "False"}, True),
+    ],
+)
+def test_partial_parse__is_dbt_s_default(
+    text: str, environ: dict[str, str], expected: bool
+) -> None:
+    assert parses_partially(split(text), environ) is expected

@@ -424,6 +424,19 @@ def test_tracked_files__of_an_empty_repository_are_none(repository: Repository) 
     assert repository.git.tracked_files() == frozenset()
 
 
+def test_has_links__below_the_directory_and_not_beside_it(repository: Repository) -> None:
+    folder, beside = repository.path / "a folder", repository.path / "beside"
+    folder.mkdir()
+    (folder / "file").write_text("120000 is no mode here")
+    beside.symlink_to("a folder")
+    repository.commit("x")
+    assert Git(repository.path, repository.environ).has_links()
+    assert not Git(folder, repository.environ).has_links()
+    (folder / "link").symlink_to("file")
+    repository.commit("y")
+    assert Git(folder, repository.environ).has_links()
+
+
 def test_text__is_of_that_commit_and_from_the_top(repository: Repository) -> None:
     (repository.path / "a folder").mkdir()
     (repository.path / "a folder" / "é").write_text("one\n\n  two", encoding="utf-8")

@@ -404,6 +404,8 @@ def _footer(report: Report, links: _Links) -> str:
         parts.append(_state(report.state, links, report.started_at))
     if report.dbt_version:
         parts.append(f"dbt {text(report.dbt_version)} ({text(report.adapter)})")
+    if report.parsed_in_full:
+        parts.append(f"parsed in full ({text(report.parsed_in_full, MAX_SENTENCE)})")
     if report.target:
         parts.append(f"target {code(report.target)}")
     if report.pr_schema:
