@@ -497,6 +497,12 @@ def test_footer__has_versions_links_and_what_was_saved() -> None:
     assert gfm.links(html) == [f"{REPOSITORY}/commit/{BASE}", f"{REPOSITORY}/actions/runs/1"]
 
 
+def test_footer__says_why_dbt_parsed_in_full() -> None:
+    why = "dbt-duckdb is 1.11 here, and was 1.10"
+    html = shown(replace(REPORT, dbt_version="1.11.0", adapter="duckdb", parsed_in_full=why))
+    assert f"dbt 1.11.0 (duckdb) · parsed in full ({why})" in gfm.text(html)
+
+
 def test_links__need_the_address_of_the_repository() -> None:
     assert gfm.links(shown(replace(FULL, repository_url="", run_url=""))) == []
     assert gfm.links(shown(FULL)) != []

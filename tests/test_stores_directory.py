@@ -21,12 +21,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ci_defer.bundle import Bundle
+from ci_defer.bundle import Bundle, Origin, pack
 from ci_defer.errors import CiDeferError, ConfigurationError
 from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
 from tests.places import DirectoryPlace, Killed, latest, models, store_in
-from tests.samples import COMMIT, PROJECT, content, manifest, packed, write_artifacts
+from tests.samples import (
+    COMMIT,
+    CREATED_AT,
+    PROJECT,
+    content,
+    manifest,
+    packed,
+    run_results,
+    write_artifacts,
+)
 
 COMMITS = [f"{number:040x}" for number in range(1, 7)]
 
@@ -41,6 +50,38 @@ def test_put__makes_files_that_other_users_can_read(store: BundleStore, tmp_path
     files = [path for path in (tmp_path / "store").rglob("*.*") if path.name != ".lock"]
     assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
     assert len(files) == 4
+
+
+def test_get__leaves_out_what_no_pull_request_reads(store: BundleStore, tmp_path: Path) -> None:
+    artifacts = write_artifacts(
+        tmp_path / "artifacts",
+        manifest=manifest(),
+        run_results=run_results(),
+        sources={},
+        catalog={"nodes": "many"},
+        semantic_manifest={},
+    )
+    for folder in ("bundle", "to"):
+        (tmp_path / folder).mkdir()
+    store.put(
+        pack(
+            artifacts,
+            tmp_path / "bundle",
+            project=PROJECT,
+            project_name=PROJECT,
+            origin=Origin(commit=COMMIT),
+            created_at=CREATED_AT,
+            target=None,
+        )
+    )
+    list(store.commits())
+    bundle = store.get(COMMIT, tmp_path / "to", project_name=PROJECT)
+    files = {"manifest.json", "run_results.json", "sources.json"}
+    assert content(tmp_path / "to").keys() == {"state.json", *files}
+    assert bundle.provenance
+    assert set(bundle.provenance.files) == files
+    # For those who look into the store, all of it is there.
+    assert list((tmp_path / "store").rglob("catalog.json*"))
 
 
 def test_put__into_a_file_says_why(store: BundleStore, tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ RUN_RESULTS = "run_results.json"
 STATE = "state.json"
 OPTIONAL_FILES = (RUN_RESULTS, "catalog.json", "sources.json", "semantic_manifest.json")
 ARTIFACTS = (MANIFEST, *OPTIONAL_FILES)
+# Published for others: no pull request reads them.
+UNREAD = frozenset({"catalog.json", "semantic_manifest.json"})
 # What `result:` and `source_status:` select by.
 RESULTS = (RUN_RESULTS, "sources.json")
 # What pull requests are compared with: the same commit, parsed as they parse it.
@@ -289,6 +291,12 @@ def unpack(directory: Path, *, project_name: str) -> Bundle:
     _check_name(bundle.manifest.metadata.project_name, project_name)
     bundle.read()
     return bundle
+
+
+def without_unread(provenance: Provenance) -> Provenance:
+    """The provenance of the files that a pull request may read."""
+    files = {name: file for name, file in provenance.files.items() if name not in UNREAD}
+    return msgspec.structs.replace(provenance, files=files)
 
 
 def encode_state(provenance: Provenance) -> bytes:

@@ -31,7 +31,9 @@ from ci_defer.bundle import (
     FileRecord,
     Provenance,
     decode_state,
+    encode_state,
     unpack,
+    without_unread,
 )
 from ci_defer.errors import CiDeferError, ConfigurationError, InvalidBundle
 from ci_defer.log import TransferLog
@@ -145,10 +147,12 @@ class BundleStore:
             raise InvalidBundle(
                 f"{folder}/{STATE} says that it is of commit {provenance.origin.commit[:12]!r}."
             )
-        total = _total(provenance)
-        if total > MAX_SIZE:
-            raise InvalidBundle(f"{folder} would have {total:,} bytes.")
+        if (whole := _total(provenance)) > MAX_SIZE:
+            raise InvalidBundle(f"{folder} would have {whole:,} bytes.")
         publication = f"{folder}/{_publication(state)}"
+        wanted = without_unread(provenance)
+        (to / STATE).write_bytes(encode_state(wanted))
+        total = _total(wanted)
         with self._log.progress("Fetching the production state", total) as advance:
 
             def fetch(name: str, record: FileRecord) -> None:
@@ -172,7 +176,7 @@ class BundleStore:
                         "Make room there, or let TMPDIR name another place.",
                     ) from None
 
-            _in_parallel(fetch, provenance)
+            _in_parallel(fetch, wanted)
         return unpack(to, project_name=project_name)
 
     def put(self, bundle: Bundle) -> str:
