@@ -154,7 +154,8 @@ class _Maker:
             packed,
             parsed.connection,
             is_placeholder=is_placeholder,
-            project_texts=[(str(file), file.read_text(encoding="utf-8")) for file in texts],
+            # In what other encoding, only dbt knows.
+            project_texts=[(str(file), file.read_text("utf-8", "replace")) for file in texts],
         )
 
     def _try(self, published: Published) -> str:

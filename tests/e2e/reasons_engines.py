@@ -9,11 +9,13 @@ import fcntl
 import json
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+from tests.e2e.reasons_project import Edit, NotApplicable, Project
 from tests.environments import DBT_V2, clean_environ, dbt_bin
 
 TIMEOUT = 120
@@ -163,3 +165,40 @@ def servers(shared: Path) -> Iterator[Servers]:
         yield started
     finally:
         started.close()
+
+
+Made = TypeVar("Made")
+
+
+def going_together(
+    project: Project, edits: Iterable[tuple[str, Edit]], attempt: Callable[[Project], Made]
+) -> tuple[Made, list[str]]:
+    """What `attempt` makes of the project with as many of the edits as dbt takes, and their names.
+
+    Which of them dbt does not take is not told: it is looked for by halves.
+    """
+    made: Made | None = None
+    applied: list[str] = []
+    waiting = deque([list(edits)])
+    while waiting:
+        group = waiting.popleft()
+        changed, names = project.copy(), []
+        for name, edit in group:
+            tried = changed.copy()
+            try:
+                edit(tried)
+            except NotApplicable:
+                continue
+            changed = tried
+            names.append(name)
+        try:
+            if names:
+                made = attempt(changed)
+        except Refused:
+            if len(group) > 1:
+                middle = len(group) // 2
+                waiting.extendleft([group[middle:], group[:middle]])
+            continue
+        project = changed
+        applied += names
+    return made or attempt(project), applied

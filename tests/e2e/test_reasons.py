@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from ci_defer.manifest import Manifest, read_manifest
 from ci_defer.report import ReasonKind
 from ci_defer.selection import Explained, default_of_compares_unrendered
-from tests.e2e.reasons_engines import Engine, Program, Refused, servers
+from tests.e2e.reasons_engines import Engine, Program, Refused, going_together, servers
 from tests.e2e.reasons_project import (
     EDITS,
     NEVER_NEW_TO_V2,
@@ -43,7 +43,6 @@ from tests.e2e.reasons_project import (
     SEMANTIC_OF_V2,
     UNSTEADY,
     Edit,
-    NotApplicable,
     Project,
     base,
     edits_of,
@@ -505,43 +504,6 @@ def test_breaking_change_of_a_contract__ends_dbt(dbt: Dbt, name: str) -> None:
     with pytest.raises(Refused, match="breaking change to an enforced contract"):
         now.selected(dbt.base, "--select", "state:modified")
     now.forget()
-
-
-Made = TypeVar("Made")
-
-
-def going_together(
-    project: Project, edits: Iterable[tuple[str, Edit]], attempt: Callable[[Project], Made]
-) -> tuple[Made, list[str]]:
-    """What `attempt` makes of the project with as many of the edits as dbt takes, and their names.
-
-    Which of them dbt does not take is not told: it is looked for by halves.
-    """
-    made: Made | None = None
-    applied: list[str] = []
-    waiting = deque([list(edits)])
-    while waiting:
-        group = waiting.popleft()
-        changed, names = project.copy(), []
-        for name, edit in group:
-            tried = changed.copy()
-            try:
-                edit(tried)
-            except NotApplicable:
-                continue
-            changed = tried
-            names.append(name)
-        try:
-            if names:
-                made = attempt(changed)
-        except Refused:
-            if len(group) > 1:
-                middle = len(group) // 2
-                waiting.extendleft([group[middle:], group[:middle]])
-            continue
-        project = changed
-        applied += names
-    return made or attempt(project), applied
 
 
 def compare(dbt: Dbt, project: Project, before: Parsed) -> Comparison:

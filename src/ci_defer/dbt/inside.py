@@ -41,6 +41,8 @@ COMPARED = (
     *("nodes", "sources", "macros", "docs", "exposures", "metrics", "groups", "selectors"),
     *("disabled", "semantic_models", "unit_tests", "saved_queries", "functions"),
 )
+# Those of them that are told apart item by item. ci-defer reads nothing of the others.
+COMPARED_BY_ID = tuple(name for name in COMPARED if name not in ("groups", "selectors", "disabled"))
 REFABLE = {"model", "seed", "snapshot"}
 # What a manifest.json says of a node besides its relation, and need not.
 OF_NO_RELATION = {
@@ -121,7 +123,7 @@ class Dbt:
         if command == "ls" and not exit_code and self._saved and self._saved.is_used:
             answer["distrusted"] = self._doubt(_ids(result))
             if self._saved.as_it_was and not answer["distrusted"]:
-                answer["wrote"] = self._write_difference(to, self._saved.as_it_was)
+                answer["wrote"] = self._write_difference(to, self._saved)
         elif command == "build" and self._manifest is not None:
             answer["wrote"] = self._write_compiled(to)
         if not answer["wrote"]:
@@ -145,24 +147,28 @@ class Dbt:
             "versions": versions_of(credentials.type),
         }
 
-    def _write_difference(self, to: str, before: Any) -> str:
-        """What the manifest has that another one has not, and where the rest of it is to be built.
+    def _write_difference(self, to: str, saved: SavedParse) -> str:
+        """What the manifest has that the saved one has not, and where the rest is to be built.
 
         In the shape of a manifest.json; `same` has those that are as they were, by collection, with
         schema and relation name.
         """
-        disabled = self._manifest.disabled.items()
+        before, disabled = saved.as_it_was, self._manifest.disabled.items()
         made: dict[str, Any] = {
             "metadata": self._manifest.metadata.to_dict(omit_none=False),
             "disabled": {key: [_as_artifact(item) for item in items] for key, items in disabled},
         }
         same: dict[str, Any] = {}
-        for name in COMPARED:
+        for name in COMPARED_BY_ID:
             ours, theirs = getattr(self._manifest, name, None), getattr(before, name, None)
-            # Of the others ci-defer reads nothing, and not all versions of dbt have them.
-            if ours is None or theirs is None or name in ("groups", "selectors", "disabled"):
+            # Not all versions of dbt have all of them.
+            if ours is None or theirs is None:
                 continue
-            others = {key: item for key, item in ours.items() if item is not theirs.get(key)}
+            others = {
+                key: item
+                for key, item in ours.items()
+                if item is not theirs.get(key) or not saved.has_kept(item)
+            }
             made[name] = {key: _as_artifact(item) for key, item in others.items()}
             same[name] = {
                 key: (getattr(item, "schema", None), getattr(item, "relation_name", None))
@@ -388,12 +394,12 @@ class Dbt:
             return ""
         nodes = self._manifest.nodes
         selected = [nodes[key] for key in unique_ids if key in nodes]
-        parents = {parent for node in selected for parent in node.depends_on.nodes}
+        parents = {parent for node in selected for parent in _links(node)[0]}
         wanted = {node.unique_id: node for node in selected}
         wanted.update((key, nodes[key]) for key in parents if key in nodes)
         updates = {
             component: self._relation_update(self._runtime_config, self._manifest, component)
-            for component in ("database", "schema")
+            for component in ("database", "schema", "alias")
         }
         for node in wanted.values():
             if not node.is_relational:
@@ -420,6 +426,7 @@ class SavedParse:
         self._terms = terms
         self.stands_for = terms["stands_for"]
         self.as_it_was: Any = None
+        self._links: dict[int, Any] = {}
         self.is_tried = False
         self.is_used = False
         self.is_renamed = False
@@ -438,8 +445,14 @@ class SavedParse:
             return None
         if self.stands_for:
             self.as_it_was = _copied(manifest)
+            self._links = {id(item): _links(item) for item in _of(manifest, *COMPARED_BY_ID)}
         self.is_used = True
         return manifest
+
+    def has_kept(self, item: Any) -> bool:
+        """Whether an item of it is still as it was, but for the name of one relation."""
+        # dbt changes in place what others depend on. Exports have names of their own.
+        return self._links.get(id(item)) == _links(item) and not getattr(item, "exports", None)
 
     def _load(self, loader: Any) -> Any:
         from dbt.contracts.graph.manifest import Manifest
@@ -459,6 +472,7 @@ class SavedParse:
         self._refresh_variables(manifest)
         self._refresh_checks(manifest, loader)
         self._rename(manifest, loader.root_project.credentials)
+        _date_back(manifest, loader.started_at)
         # Who runs dbt here, and when.
         manifest.metadata = loader.manifest.metadata
         # dbt takes them over only when it has something to parse.
@@ -478,17 +492,18 @@ class SavedParse:
             source.path.project_root = root
             # dbt takes a file of this time for unchanged, or one with the same words in it.
             source.path.modification_time = -1.0
-            if file_id not in texts or source.parse_file_type == "seed":
+            if source.parse_file_type == "seed":
                 continue
-            here = os.path.join(root, source.path.searched_path, source.path.relative_path)
-            if digest_of_file(here) == texts[file_id]:
+            here = _below(root, source.path.searched_path, source.path.relative_path)
+            digest = digest_of_file(here) if here else ""
+            if digest and digest == texts.get(file_id):
                 with contextlib.suppress(OSError):
                     source.path.modification_time = os.path.getmtime(here)
-            elif os.path.exists(here):
+            else:
                 source.checksum.checksum = ""
         for node in _all_nodes(manifest):
             if getattr(node, "root_path", None):
-                node.root_path = roots.get(node.package_name, node.root_path)
+                node.root_path = roots.get(node.package_name, "")
 
     def _refresh_variables(self, manifest: Any) -> None:
         """Environment variables: their values were not published."""
@@ -559,7 +574,24 @@ def _copied(manifest: Any) -> Any:
     from dbt.contracts.graph.manifest import Manifest
 
     names = [name for name in COMPARED if name in Manifest.__dataclass_fields__]
-    return Manifest(**{name: dict(getattr(manifest, name)) for name in names})
+    copied = Manifest(**{name: dict(getattr(manifest, name)) for name in names})
+    # Of these it changes the lists.
+    copied.disabled = {key: list(items) for key, items in manifest.disabled.items()}
+    return copied
+
+
+def _date_back(manifest: Any, started_at: float) -> None:
+    """Let nothing be younger than this parse, which dbt would work on: clocks may be ahead."""
+    for item in (*_all_nodes(manifest), *_of(manifest, "macros", "exposures", "metrics")):
+        if getattr(item, "created_at", 0.0) >= started_at:
+            item.created_at = 0.0
+
+
+def _below(root: str, *parts: str) -> str:
+    """A path below a folder; empty when it leads out of it."""
+    path = os.path.normpath(os.path.join(*parts))
+    is_outside = os.path.isabs(path) or path.split(os.sep)[0] == os.pardir
+    return "" if is_outside else os.path.join(root, path)
 
 
 def _relations(document: dict[str, Any]) -> dict[str, Any]:
@@ -613,10 +645,22 @@ def _check_versions(theirs: dict[str, str], adapter: str) -> None:
 
 def _all_nodes(manifest: Any) -> Iterator[Any]:
     """All that may have the name of a relation."""
-    for name in ("nodes", "sources", "semantic_models", "saved_queries", "unit_tests", "functions"):
-        yield from (getattr(manifest, name, None) or {}).values()
+    yield from _of(manifest, "nodes", "sources", "semantic_models", "saved_queries")
+    yield from _of(manifest, "unit_tests", "functions")
     for disabled in manifest.disabled.values():
         yield from disabled
+
+
+def _of(manifest: Any, *collections: str) -> Iterator[Any]:
+    """The items of some collections. Not all versions of dbt have all of them."""
+    for name in collections:
+        yield from (getattr(manifest, name, None) or {}).values()
+
+
+def _links(item: Any) -> tuple[tuple[str, ...], ...]:
+    """The nodes and macros that an item depends on: seeds have none of the former, docs neither."""
+    depends_on = getattr(item, "depends_on", None)
+    return tuple(tuple(getattr(depends_on, name, ())) for name in ("nodes", "macros"))
 
 
 def _names(node: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:

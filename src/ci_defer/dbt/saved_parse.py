@@ -31,11 +31,16 @@ from ci_defer.dbt.inside import digest_of_file, slow_digest
 from ci_defer.errors import InvalidBundle
 
 # What dbt saves for a variable that is not set, and has a default.
-UNSET = "__dbt_placeholder__"
+UNSET = "DBT_DEFAULT_PLACEHOLDER"
 
-JINJA = re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+# What tells where Jinja ends: it does not within a text, or with braces that are still open.
+OPENING = re.compile(r"\{[{%]")
+TOKEN = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|%\}|[{}]""", re.DOTALL)
 # Any way to speak of the target but by what is the same for all who use it.
 TARGET = re.compile(r"(?<![\w.])target\b(?!\s*\.\s*(?:name|type|profile_name)\b)")
+# A decision by the schema that a relation has, which leaves no trace of the schema.
+DECISION = re.compile(r"\b(?:el)?if\b")
+SCHEMA_OF_THIS = re.compile(r"\b(?:this|model)\s*(?:\.\s*schema\b|\[)")
 # What they make is held against dbt's own answer, where it is used.
 MAKES_NAMES = re.compile(r"(?:\w+__)?generate_(?:schema|database|alias)_name")
 
@@ -122,7 +127,7 @@ def _take_roots(document: Any) -> None:
     """The paths of this machine: they are put in anew where the parse is used."""
     for file in document["files"].values():
         file["path"]["project_root"] = ""
-    for node in document["nodes"].values():
+    for node in (*document["nodes"].values(), *_flat(document["disabled"].values())):
         if node.get("root_path"):
             node["root_path"] = "."
 
@@ -132,6 +137,8 @@ def _ties(document: Any, schema: str, project_texts: Iterable[tuple[str, str]]) 
     for where, text in (*project_texts, *_texts(document)):
         if speaks_of_target(text):
             yield f"{where} speaks of `target`"
+        if decides_by_schema(text):
+            yield f"{where} goes by the schema of `this`"
     for collection, items in document.items():
         for key, path in _places(items, schema.lower()):
             if collection in WITH_NAMES and path in NAMES:
@@ -144,7 +151,38 @@ def _ties(document: Any, schema: str, project_texts: Iterable[tuple[str, str]]) 
 def speaks_of_target(text: str) -> bool:
     """Whether any Jinja in `text` may read of the target what is not the same for all."""
     # Most texts have no such word.
-    return "target" in text and any(TARGET.search(found) for found in JINJA.findall(text))
+    return "target" in text and any(TARGET.search(found) for found in _jinja(text))
+
+
+def decides_by_schema(text: str) -> bool:
+    """Whether any Jinja in `text` may go by the schema that the connection gives a relation."""
+    return "if" in text and any(
+        DECISION.search(found) and SCHEMA_OF_THIS.search(found) for found in _jinja(text)
+    )
+
+
+def _jinja(text: str) -> Iterator[str]:
+    """All expressions and statements in a text; comments are taken for text."""
+    end = 0
+    while opening := OPENING.search(text, end):
+        start, end = opening.start(), _end_of_jinja(text, opening.end(), opening[0])
+        yield text[start:end]
+
+
+def _end_of_jinja(text: str, start: int, opening: str) -> int:
+    """Where Jinja ends that was opened before `start`: as Jinja's own lexer does it."""
+    depth = 0
+    for token in TOKEN.finditer(text, start):
+        if token[0] == "%}":
+            if opening == "{%":
+                return token.end()
+        elif token[0] == "{":
+            depth += 1
+        elif token[0] == "}":
+            if not depth and opening == "{{":
+                return token.end() + 1
+            depth = max(depth - 1, 0)
+    return len(text)
 
 
 def _texts(document: Any) -> Iterator[tuple[str, str]]:
@@ -153,7 +191,8 @@ def _texts(document: Any) -> Iterator[tuple[str, str]]:
         is_of_dbt = not macro["original_file_path"] or _is_of_dbt(macro["package_name"])
         if not is_of_dbt and not MAKES_NAMES.fullmatch(macro["name"]):
             yield f"macro {macro['name']}", macro["macro_sql"]
-    for node in (*document["nodes"].values(), *_flat(document["disabled"].values())):
+    with_code = (document["nodes"].values(), document.get("functions", {}).values())
+    for node in _flat((*with_code, *document["disabled"].values())):
         yield str(node.get("original_file_path")), node.get("raw_code") or ""
     for file_id, file in document["files"].items():
         for text in _strings(file.get("dfy")):
@@ -176,7 +215,7 @@ OF_ADAPTERS = frozenset(
 )
 
 
-def _flat(lists: Iterable[list[Any]]) -> Iterator[Any]:
+def _flat(lists: Iterable[Iterable[Any]]) -> Iterator[Any]:
     for items in lists:
         yield from items
 

@@ -1,0 +1,230 @@
+"""dbt makes the same of a project from a saved parse as it does in full.
+
+The differential test: a project with one of everything is published as the default branch does it,
+is edited, and is then parsed by a real dbt in another folder and for another schema, once in full
+with plain commands and once from the saved parse. The manifests, the selections, and what is read
+of the manifest without its file must be the same.
+
+The ordinary run has the edits in bundles. With CI_DEFER_LONG=<number of random cases> each edit is
+also tried alone, there and back.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from ci_defer.dbt import inside
+from tests.e2e import warm_inside
+from tests.e2e.reasons_engines import Refused, going_together, servers
+from tests.e2e.reasons_project import (
+    CHAIN,
+    EDITS,
+    GONE,
+    MARTS,
+    PROJECT,
+    SEMANTIC,
+    SOURCES,
+    STAGING,
+    STG,
+    TOOLS,
+    Edit,
+    Project,
+    both,
+    config_of,
+    create,
+    more,
+    move,
+    put,
+    random_edit,
+    text,
+    told,
+)
+from tests.e2e.shop import Shop, production
+from tests.e2e.warm_parses import OURS, Dbt, Saved, Warm, in_schema, wrong
+from tests.environments import dbt_bin
+from tests.harness.fork_server import forked
+
+pytestmark = pytest.mark.dbt
+
+LONG = int(os.environ.get("CI_DEFER_LONG", "0"))
+BUNDLES = 6
+
+SCHEMA_NAME = "macros/generate_schema_name.sql"
+PAID = "models/marts/paid.sql"
+
+# What the edits of test_reasons have not, because dbt does not compare it.
+MORE_EDITS: dict[str, Edit] = {
+    "whitespace-in-description": put(STAGING, *STG, "description", to="One  row for each  order."),
+    "whitespace-in-docs": text("models/docs.md", "What it is.", "What  it\nis."),
+    "whitespace-in-test": text("tests/no_large_orders.sql", "select * ", "select  * "),
+    "line-ends": text(CHAIN, "\n", "\r\n"),
+    "line-ends-of-sql": text("models/marts/orders.sql", "\n", "\r\n"),
+    "fixture": more("tests/fixtures/three.csv", "4\n"),
+    "docs-of-column": text("models/docs.md", "What the column is.", "It is a column."),
+    "seed-on": put("seeds/off.yml", "seeds", "off", "config", "enabled", to=True),
+    "seed-without-properties": move("seeds/off.yml", None),
+    "seed-off": put("seeds/seeds.yml", "seeds", "countries", "config", "enabled", to=False),
+    "model-on": text("models/marts/off.sql", "enabled=false", "enabled=true"),
+    "model-off": config_of("documented", enabled=False),
+    "model-off-in-sql": more(PAID, "{{ config(enabled=false) }}\n"),
+    "model-ignored": create(".dbtignore", "models/marts/paid.sql\n"),
+    "model-of-package": create("dbt_packages/tools/models/other.sql", "select 2 as n\n"),
+    "model-of-package-gone": move("dbt_packages/tools/models/tool.sql", None),
+    "test-of-package": text(TOOLS, "is null", "is  null"),
+    "selectors": create(
+        "selectors.yml", "selectors: [{name: some, definition: {method: tag, value: staged}}]\n"
+    ),
+    "python-config": text("models/marts/scored.py", '"table")', '"table", tags=["x"])'),
+    "python-ref": text("models/marts/scored.py", '"orders"', '"daily"'),
+    "unit-test-gone": put(STAGING, "unit_tests", "customers_have_countries", to=GONE),
+    "exposure-gone": put(MARTS, "exposures", "board", to=GONE),
+    "saved-query-gone": put(SEMANTIC, "saved_queries", "weekly", to=GONE),
+    "metric-gone": put(SEMANTIC, "metrics", "average", to=GONE),
+    "source-gone": put(SOURCES, "sources", "erp", "tables", "deliveries", to=GONE),
+    "sources-by-another-name": put(SOURCES, "sources", "erp", "tables", "orders", "quoting", to={}),
+    "function-by-itself": move("functions/functions.yml", None),
+    "alias-macro": create(
+        "macros/alias.sql",
+        "{% macro generate_alias_name(name=none, node=none) %}{{ name or node.name }}"
+        "{% endmacro %}\n",
+    ),
+    "variable-with-default": told(environ={"SHOP_SCHEMA": "erp", "COLOUR": "blue"}),
+    "default-of-variable": text("models/marts/coloured.sql", "'red'", "'blue'"),
+}
+ALL_EDITS: dict[str, Edit] = {name: edit for name, (edit, _) in EDITS.items()} | MORE_EDITS
+
+
+@pytest.fixture(scope="session")
+def dbt_of(
+    shared_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Dbt]]:
+    """dbt Core of a version, which answers quickly."""
+    with servers(shared_folder) as core, TemporaryDirectory() as temporary:
+        opened = []
+
+        @cache
+        def start(version: str) -> Dbt:
+            def words() -> tuple[str, ...]:
+                made = Shop(production(shared_folder, version), dbt_bin(version))
+                state = made.plain_state(Path(temporary, f"state-{version}"))
+                return inside.__file__, str(made.project), str(state)
+
+            folder = shared_folder / f"inside-dbt-{version}"
+            recipe = Path(warm_inside.__file__)
+            server = forked(folder, "dbt", dbt_bin(version) / "python", recipe, words)
+            opened.append(server)
+            work = tmp_path_factory.mktemp(f"warm-{version}")
+            return Dbt(core.connect(version), version, server.__enter__(), work)
+
+        yield start
+        for server in opened:
+            server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def dbt(dbt_version: str, dbt_of: Callable[[str], Dbt]) -> Dbt:
+    return dbt_of(dbt_version)
+
+
+def edited(project: Project, *edits: Edit) -> Project:
+    changed = project.copy()
+    both(*edits)(changed)
+    return changed
+
+
+def compared(dbt: Dbt, now: Project, saved: Saved) -> Warm:
+    """What comes of a project from the saved parse, which is what comes of it in full."""
+    folder = dbt.write(in_schema(now, OURS))
+    full = dbt.parse(now, folder)
+    selected = dbt.select(now, folder, saved)
+    warm = dbt.go_on(now, folder, saved)
+    differences = list(wrong(warm, full, selected, saved))
+    assert not differences, f"{differences}, parsed {warm.in_full or 'from the saved parse'}"
+    assert warm.notices == []
+    dbt.forget(folder)
+    return warm
+
+
+def why_in_full(now: Project, before: Project) -> str:
+    """Why dbt parses a project in full after another one: what it does by its own rules."""
+    if now.flags != before.flags:
+        return "config vars, config profile, or config target have changed"
+    if written(now) != written(before):
+        return "a project config has changed"
+    if any("macro generate_" in line for line in changed_lines(now, before)):
+        return "change detected to override macro. Starting full parse."
+    return ""
+
+
+def written(project: Project) -> tuple[object, ...]:
+    """The text of each dbt_project.yml."""
+    names = (PROJECT, f"dbt_packages/tools/{PROJECT}")
+    return (project.heading, project.style, *(str(project.documents[name]) for name in names))
+
+
+def changed_lines(now: Project, before: Project) -> set[str]:
+    files = [file for file in {*now.texts, *before.texts} if file.startswith("macros/")]
+    lines = [set(project.texts.get(file, "").splitlines()) for file in files for project in (now,)]
+    theirs = [set(before.texts.get(file, "").splitlines()) for file in files]
+    return {line for ours, other in zip(lines, theirs, strict=True) for line in ours ^ other}
+
+
+# Edits --------------------------------------------------------------------------------------------
+
+
+def is_partial(name: str, project: Project) -> bool:
+    return not why_in_full(edited(project, ALL_EDITS[name]), project)
+
+
+@pytest.mark.parametrize("bundle", range(BUNDLES))
+def test_bundle_of_edits__is_parsed_from_a_saved_parse(dbt: Dbt, bundle: int) -> None:
+    names = [*ALL_EDITS]
+    Random(7).shuffle(names)
+    drawn = [
+        (name, ALL_EDITS[name]) for name in names[bundle::BUNDLES] if is_partial(name, dbt.base)
+    ]
+
+    def there(project: Project) -> tuple[Project, Warm]:
+        return project, compared(dbt, project, dbt.saved_base)
+
+    (now, warm), applied = going_together(dbt.base, drawn, there)
+    assert warm.in_full == "", applied
+    back = compared(dbt, dbt.base, dbt.publish(now))
+    assert back.in_full == "", applied
+
+
+def alone() -> list[str]:
+    return [*ALL_EDITS] if LONG else ["yml-comment", "var-of-command", "macro-of-schema-gone"]
+
+
+@pytest.mark.parametrize("name", alone())
+def test_edit_alone__is_parsed_from_a_saved_parse_unless_dbt_refuses(dbt: Dbt, name: str) -> None:
+    now = edited(dbt.base, ALL_EDITS[name])
+    try:
+        there = compared(dbt, now, dbt.saved_base)
+        back = compared(dbt, dbt.base, dbt.publish(now))
+    except Refused as error:
+        pytest.skip(f"dbt does not take it: {error}")
+    assert there.in_full == why_in_full(now, dbt.base)
+    assert back.in_full == why_in_full(dbt.base, now)
+
+
+@pytest.mark.parametrize("seed", range(LONG or 2))
+def test_random_edits__are_parsed_from_a_saved_parse(dbt: Dbt, seed: int) -> None:
+    random = Random(seed)
+    drawn = [random_edit(random, dbt.version) for _ in range(random.randrange(4))]
+    saved, first = going_together(dbt.base, drawn, dbt.publish)
+    drawn = [random_edit(random, dbt.version) for _ in range(random.randint(1, 5))]
+
+    def then(project: Project) -> tuple[Project, Warm]:
+        return project, compared(dbt, project, saved)
+
+    (now, warm), second = going_together(saved.project, drawn, then)
+    assert warm.in_full == why_in_full(now, saved.project), f"before {first}, then {second}"
