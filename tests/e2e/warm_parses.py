@@ -127,8 +127,8 @@ class Warm:
 
     @property
     def in_full(self) -> str:
-        """Why dbt has not gone on from it."""
-        return str(self.answer["parsed"])
+        """Why dbt has not gone on from it, or must not have."""
+        return str(self.answer["parsed"] or self.answer["distrusted"])
 
 
 class Dbt:
@@ -255,8 +255,10 @@ def told(project: Project) -> dict[str, Any]:
 
 def wrong(warm: Warm, full: Path, selected: frozenset[str], saved: Saved) -> Iterator[str]:
     """What a parse from a saved parse makes otherwise than a full one."""
+    if warm.answer["exit_code"]:
+        yield f"dbt ends with {warm.answer['exit_code']}"
     if warm.answer["exit_code"] or warm.answer["distrusted"]:
-        yield f"dbt ends with {warm.answer['exit_code']}: {warm.answer['distrusted']}"
+        # A plain command is run instead.
         return
     if warm.selected != selected:
         yield f"selects {sorted(warm.selected ^ selected)} otherwise"
