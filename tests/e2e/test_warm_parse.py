@@ -11,6 +11,7 @@ also tried alone, there and back.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import msgspec
 import pytest
 
 from ci_defer.dbt import inside
@@ -147,12 +149,12 @@ def edited(project: Project, *edits: Edit) -> Project:
     return changed
 
 
-def compared(dbt: Dbt, now: Project, saved: Saved) -> Warm:
+def compared(dbt: Dbt, now: Project, saved: Saved, **changes: object) -> Warm:
     """What comes of a project from the saved parse, which is what comes of it in full."""
     folder = dbt.write(in_schema(now, OURS))
     full = dbt.parse(now, folder)
     selected = dbt.select(now, folder, saved)
-    warm = dbt.go_on(now, folder, saved)
+    warm = dbt.go_on(now, folder, saved, **changes)
     differences = list(wrong(warm, full, selected, saved))
     assert not differences, f"{differences}, parsed {warm.in_full or 'from the saved parse'}"
     assert warm.notices == []
@@ -249,3 +251,78 @@ def test_random_edits__are_parsed_from_a_saved_parse(dbt: Dbt, seed: int) -> Non
     (now, warm), second = going_together(saved.project, drawn, then)
     is_known = is_said(warm, why_in_full(now, saved.project))
     assert is_known or warm.in_full.endswith(FAULTS_OF_DBT), f"before {first}, then {second}"
+
+
+# What must not be gone on from --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"database": "other"}, "the database is memory, not other"),
+        ({"versions": {"python": "3.0"}}, "was"),
+        ({"texts": "/nowhere/texts.json"}, "No such file"),
+        ({"file": __file__}, ""),
+        ({"carries_over": False}, "profile has changed"),
+    ],
+)
+def test_terms__that_are_not_those_of_here_are_a_full_parse(
+    dbt: Dbt, changes: dict[str, object], why: str
+) -> None:
+    now = edited(dbt.base, ALL_EDITS["body"])
+    warm = compared(dbt, now, dbt.saved_base, **changes)
+    assert warm.in_full
+    assert why in warm.in_full
+    assert warm.answer["wrote"] == ""
+
+
+def test_schema_of_the_target__is_gone_on_from_where_it_is_the_same(dbt: Dbt) -> None:
+    tied = edited(dbt.base, more("models/marts/daily.sql", "-- {{ target.schema }}\n"))
+    assert dbt.publish(tied).published.ties == "models/marts/daily.sql speaks of `target`"
+    saved = dbt.publish(tied, schema=OURS)
+    now = edited(tied, ALL_EDITS["body"])
+    assert compared(dbt, now, saved).in_full == ""
+
+
+def test_clock_of_the_default_branch__may_be_ahead(dbt: Dbt) -> None:
+    saved = dbt.publish(dbt.base)
+    file = saved.folder / "partial_parse.msgpack"
+    document = msgspec.msgpack.decode(file.read_bytes())
+    for group in ("nodes", "sources", "macros", "exposures", "metrics", "saved_queries"):
+        for item in document[group].values():
+            item["created_at"] = 4e9
+    file.write_bytes(msgspec.msgpack.encode(document))
+    edits = (ALL_EDITS["body"], ALL_EDITS["description"], ALL_EDITS["macro-three-deep"])
+    assert compared(dbt, edited(dbt.base, *edits), saved).in_full == ""
+
+
+@pytest.mark.parametrize("environ", [{"SHOP_SCHEMA": "erp"}, {"SHOP_SCHEMA": "erp", "COLOUR": ""}])
+def test_variables__of_the_same_value_let_all_be_as_it_was(
+    dbt: Dbt, environ: dict[str, str]
+) -> None:
+    warm = compared(dbt, edited(dbt.base, told(environ=environ)), dbt.saved_base)
+    made = json.loads(Path(warm.answer["wrote"]).read_text())
+    assert [*made["nodes"]] == (["model.shop.coloured"] if "COLOUR" in environ else [])
+
+
+ENDING = "{%- endmacro %}\n"
+SHORTENED = "{% macro generate_schema_name(name, node) -%}{{ name or target.schema[:2] }}" + ENDING
+LOUD = "{% macro generate_schema_name(name, node) -%}{{ name or target.schema | upper }}" + ENDING
+PREFIX = "{% macro generate_alias_name(name=none, node=none) -%}{{ target.schema[:2] }}_"
+PREFIX += "{{ default__generate_alias_name(name, node) }}" + ENDING
+
+
+@pytest.mark.parametrize(
+    ("file", "macro", "component"),
+    [
+        ("macros/generate_schema_name.sql", SHORTENED, "schema"),
+        ("macros/generate_schema_name.sql", LOUD, "schema"),
+        ("macros/alias.sql", PREFIX, "alias"),
+    ],
+)
+def test_names_that_are_not_the_schema_itself__are_doubted(
+    dbt: Dbt, file: str, macro: str, component: str
+) -> None:
+    saved = dbt.publish(edited(dbt.base, create(file, macro)))
+    warm = compared(dbt, edited(saved.project, ALL_EDITS["body"]), saved)
+    assert f"for the {component} of" in warm.answer["distrusted"]

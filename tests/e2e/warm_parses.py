@@ -181,6 +181,7 @@ class Dbt:
             project_texts=[(file.name, file.read_text()) for file in texts],
         )
         self.forget(main)
+        shutil.rmtree(main)
         state = self.write(in_schema(project, OURS))
         made = self.parse(project, state)
         shutil.copytree(made, state / "compare")
@@ -229,8 +230,8 @@ class Dbt:
         return [*map(str, (*command, *places, *artifacts)), "--quiet"]
 
     def forget(self, folder: Path) -> None:
+        """Drop what dbt keeps of a project in a folder."""
         self._call("forget", target=str(folder / "target"))
-        shutil.rmtree(folder)
 
     def _converse(self, project: Project, requests: list[dict[str, Any]]) -> dict[str, Any]:
         answers = self._folder / "answers.json"
