@@ -2,11 +2,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ci_defer.errors import InvalidBundle
-from ci_defer.manifest import Compiled, read_compiled, read_manifest, read_run_results
+from ci_defer.manifest import (
+    Compiled,
+    read_compiled,
+    read_difference,
+    read_manifest,
+    read_run_results,
+)
 from tests.samples import RESULTS_URL, manifest, node, run_results, write_artifacts
 
 
@@ -122,3 +129,34 @@ def test_read_run_results__refuses_a_manifest(tmp_path: Path) -> None:
     write_artifacts(tmp_path, run_results=manifest())
     with pytest.raises(InvalidBundle, match="not a run-results"):
         read_run_results(tmp_path / "run_results.json")
+
+
+# What is other than in a manifest --------------------------------------------------------------
+
+
+def difference_of(tmp_path: Path, **document: Any) -> Path:
+    return write_artifacts(tmp_path, difference={**manifest(), **document}) / "difference.json"
+
+
+def test_read_difference__takes_the_rest_from_the_base_to_its_place(tmp_path: Path) -> None:
+    a, b, c = (node(f"model.shop.{name}", schema="ci", raw_code=name) for name in "abc")
+    folder = write_artifacts(tmp_path, manifest=manifest([a, b, c]))
+    base = read_manifest(folder / "manifest.json")
+    changed, disabled = {**b, "raw_code": "other"}, {"model.shop.d": [{"name": "d"}]}
+    same = {a["unique_id"]: ["pr_7", "pr_7.a"], c["unique_id"]: ["ci", c["relation_name"]]}
+    file = difference_of(
+        tmp_path, nodes={b["unique_id"]: changed}, disabled=disabled, same={"nodes": same, "x": {}}
+    )
+    made = read_difference(file, base)
+    here = {**a, "schema": "pr_7", "relation_name": "pr_7.a"}
+    full = write_artifacts(tmp_path, full=manifest([here, changed, c])) / "full.json"
+    assert made.nodes == read_manifest(full).nodes
+    assert made.nodes["model.shop.c"] is base.nodes["model.shop.c"]
+    assert made.disabled == disabled
+
+
+def test_read_difference__of_another_base_is_an_error(tmp_path: Path) -> None:
+    folder = write_artifacts(tmp_path, manifest=manifest())
+    file = difference_of(tmp_path, nodes={}, same={"nodes": {"model.shop.a": [None, None]}})
+    with pytest.raises(InvalidBundle, match=r"has no model\.shop\.a"):
+        read_difference(file, read_manifest(folder / "manifest.json"))

@@ -413,6 +413,8 @@ def read_difference(path: Path, base: Manifest) -> Manifest:
     for name, same in found.same.items():
         ours, theirs = getattr(found, name, None), getattr(base, name, None)
         if isinstance(ours, dict) and isinstance(theirs, dict):
+            if unknown := sorted(same.keys() - theirs.keys()):
+                raise InvalidBundle(f"The state's manifest has no {unknown[0]}; its parse has.")
             groups[name] = {**{key: _at(theirs[key], *at) for key, at in same.items()}, **ours}
     return Manifest(metadata=found.metadata, disabled=found.disabled, **groups)
 

@@ -11,13 +11,16 @@ also tried alone, there and back.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 
+import msgspec
 import pytest
 
 from ci_defer.dbt import inside
@@ -56,8 +59,15 @@ pytestmark = pytest.mark.dbt
 LONG = int(os.environ.get("CI_DEFER_LONG", "0"))
 BUNDLES = 6
 
-SCHEMA_NAME = "macros/generate_schema_name.sql"
 PAID = "models/marts/paid.sql"
+
+# What dbt does wrong in a partial parse, and it or we see: then the parse is not used.
+FAULTS_OF_DBT = (
+    # It breaks when a group or a node goes at the same time as what speaks of it.
+    "an error occurred. Switching to full reparse.",
+    # It brings back what was taken out of yml when what that depends on has changed, too.
+    "is gone, and dbt still has it",
+)
 
 # What the edits of test_reasons have not, because dbt does not compare it.
 MORE_EDITS: dict[str, Edit] = {
@@ -92,8 +102,8 @@ MORE_EDITS: dict[str, Edit] = {
     "function-by-itself": move("functions/functions.yml", None),
     "alias-macro": create(
         "macros/alias.sql",
-        "{% macro generate_alias_name(name=none, node=none) %}{{ name or node.name }}"
-        "{% endmacro %}\n",
+        "{% macro generate_alias_name(name=none, node=none) %}"
+        "{{ default__generate_alias_name(name, node) }}{% endmacro %}\n",
     ),
     "variable-with-default": told(environ={"SHOP_SCHEMA": "erp", "COLOUR": "blue"}),
     "default-of-variable": text("models/marts/coloured.sql", "'red'", "'blue'"),
@@ -139,12 +149,12 @@ def edited(project: Project, *edits: Edit) -> Project:
     return changed
 
 
-def compared(dbt: Dbt, now: Project, saved: Saved) -> Warm:
+def compared(dbt: Dbt, now: Project, saved: Saved, **changes: object) -> Warm:
     """What comes of a project from the saved parse, which is what comes of it in full."""
     folder = dbt.write(in_schema(now, OURS))
     full = dbt.parse(now, folder)
     selected = dbt.select(now, folder, saved)
-    warm = dbt.go_on(now, folder, saved)
+    warm = dbt.go_on(now, folder, saved, **changes)
     differences = list(wrong(warm, full, selected, saved))
     assert not differences, f"{differences}, parsed {warm.in_full or 'from the saved parse'}"
     assert warm.notices == []
@@ -153,14 +163,28 @@ def compared(dbt: Dbt, now: Project, saved: Saved) -> Warm:
 
 
 def why_in_full(now: Project, before: Project) -> str:
-    """Why dbt parses a project in full after another one: what it does by its own rules."""
+    """Why a project is parsed in full after another one: the rules of dbt, and one of ours."""
     if now.flags != before.flags:
         return "config vars, config profile, or config target have changed"
     if written(now) != written(before):
         return "a project config has changed"
-    if any("macro generate_" in line for line in changed_lines(now, before)):
-        return "change detected to override macro. Starting full parse."
+    known = {"not_null", "generate_alias_name", "generate_schema_name", *macros_of(before).values()}
+    added = {key: name for key, name in macros_of(now).items() if key not in macros_of(before)}
+    if any(name in known for name in added.values()):
+        return "may be called instead of another one"
+    names = ("macros/generate_schema_name.sql", "macros/alias.sql")
+    if any(now.texts.get(file) != before.texts.get(file) for file in names):
+        return "change detected to override macro"
     return ""
+
+
+def macros_of(project: Project) -> dict[tuple[str, str], str]:
+    """The names of macros as they are called, by file and by name."""
+    found = {}
+    for file, content in project.texts.items():
+        for name in re.findall(r"{% macro (\w+)", content):
+            found[file, name] = name.rpartition("__")[2].removeprefix("test_")
+    return found
 
 
 def written(project: Project) -> tuple[object, ...]:
@@ -169,18 +193,12 @@ def written(project: Project) -> tuple[object, ...]:
     return (project.heading, project.style, *(str(project.documents[name]) for name in names))
 
 
-def changed_lines(now: Project, before: Project) -> set[str]:
-    files = [file for file in {*now.texts, *before.texts} if file.startswith("macros/")]
-    lines = [set(project.texts.get(file, "").splitlines()) for file in files for project in (now,)]
-    theirs = [set(before.texts.get(file, "").splitlines()) for file in files]
-    return {line for ours, other in zip(lines, theirs, strict=True) for line in ours ^ other}
-
-
 # Edits --------------------------------------------------------------------------------------------
 
 
 def is_partial(name: str, project: Project) -> bool:
-    return not why_in_full(edited(project, ALL_EDITS[name]), project)
+    now = edited(project, ALL_EDITS[name])
+    return not (why_in_full(now, project) or why_in_full(project, now))
 
 
 @pytest.mark.parametrize("bundle", range(BUNDLES))
@@ -195,9 +213,13 @@ def test_bundle_of_edits__is_parsed_from_a_saved_parse(dbt: Dbt, bundle: int) ->
         return project, compared(dbt, project, dbt.saved_base)
 
     (now, warm), applied = going_together(dbt.base, drawn, there)
-    assert warm.in_full == "", applied
     back = compared(dbt, dbt.base, dbt.publish(now))
-    assert back.in_full == "", applied
+    for made in (warm, back):
+        assert not made.in_full or made.in_full.endswith(FAULTS_OF_DBT), applied
+
+
+def is_said(warm: Warm, why: str) -> bool:
+    return why in warm.in_full if why else not warm.in_full
 
 
 def alone() -> list[str]:
@@ -212,8 +234,8 @@ def test_edit_alone__is_parsed_from_a_saved_parse_unless_dbt_refuses(dbt: Dbt, n
         back = compared(dbt, dbt.base, dbt.publish(now))
     except Refused as error:
         pytest.skip(f"dbt does not take it: {error}")
-    assert there.in_full == why_in_full(now, dbt.base)
-    assert back.in_full == why_in_full(dbt.base, now)
+    assert is_said(there, why_in_full(now, dbt.base))
+    assert is_said(back, why_in_full(dbt.base, now))
 
 
 @pytest.mark.parametrize("seed", range(LONG or 2))
@@ -227,4 +249,80 @@ def test_random_edits__are_parsed_from_a_saved_parse(dbt: Dbt, seed: int) -> Non
         return project, compared(dbt, project, saved)
 
     (now, warm), second = going_together(saved.project, drawn, then)
-    assert warm.in_full == why_in_full(now, saved.project), f"before {first}, then {second}"
+    is_known = is_said(warm, why_in_full(now, saved.project))
+    assert is_known or warm.in_full.endswith(FAULTS_OF_DBT), f"before {first}, then {second}"
+
+
+# What must not be gone on from --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"database": "other"}, "the database is memory, not other"),
+        ({"versions": {"python": "3.0"}}, "was"),
+        ({"texts": "/nowhere/texts.json"}, "No such file"),
+        ({"file": __file__}, ""),
+        ({"carries_over": False}, "profile has changed"),
+    ],
+)
+def test_terms__that_are_not_those_of_here_are_a_full_parse(
+    dbt: Dbt, changes: dict[str, object], why: str
+) -> None:
+    now = edited(dbt.base, ALL_EDITS["body"])
+    warm = compared(dbt, now, dbt.saved_base, **changes)
+    assert warm.in_full
+    assert why in warm.in_full
+    assert warm.answer["wrote"] == ""
+
+
+def test_schema_of_the_target__is_gone_on_from_where_it_is_the_same(dbt: Dbt) -> None:
+    tied = edited(dbt.base, more("models/marts/daily.sql", "-- {{ target.schema }}\n"))
+    assert dbt.publish(tied).published.ties == "models/marts/daily.sql speaks of `target`"
+    saved = dbt.publish(tied, schema=OURS)
+    now = edited(tied, ALL_EDITS["body"])
+    assert compared(dbt, now, saved).in_full == ""
+
+
+def test_clock_of_the_default_branch__may_be_ahead(dbt: Dbt) -> None:
+    saved = dbt.publish(dbt.base)
+    file = saved.folder / "partial_parse.msgpack"
+    document = msgspec.msgpack.decode(file.read_bytes())
+    for group in ("nodes", "sources", "macros", "exposures", "metrics", "saved_queries"):
+        for item in document[group].values():
+            item["created_at"] = 4e9
+    file.write_bytes(msgspec.msgpack.encode(document))
+    edits = (ALL_EDITS["body"], ALL_EDITS["description"], ALL_EDITS["macro-three-deep"])
+    assert compared(dbt, edited(dbt.base, *edits), saved).in_full == ""
+
+
+@pytest.mark.parametrize("environ", [{"SHOP_SCHEMA": "erp"}, {"SHOP_SCHEMA": "erp", "COLOUR": ""}])
+def test_variables__of_the_same_value_let_all_be_as_it_was(
+    dbt: Dbt, environ: dict[str, str]
+) -> None:
+    warm = compared(dbt, edited(dbt.base, told(environ=environ)), dbt.saved_base)
+    made = json.loads(Path(warm.answer["wrote"]).read_text())
+    assert [*made["nodes"]] == (["model.shop.coloured"] if "COLOUR" in environ else [])
+
+
+ENDING = "{%- endmacro %}\n"
+SHORTENED = "{% macro generate_schema_name(name, node) -%}{{ name or target.schema[:2] }}" + ENDING
+LOUD = "{% macro generate_schema_name(name, node) -%}{{ name or target.schema | upper }}" + ENDING
+PREFIX = "{% macro generate_alias_name(name=none, node=none) -%}{{ target.schema[:2] }}_"
+PREFIX += "{{ default__generate_alias_name(name, node) }}" + ENDING
+
+
+@pytest.mark.parametrize(
+    ("file", "macro", "component"),
+    [
+        ("macros/generate_schema_name.sql", SHORTENED, "schema"),
+        ("macros/generate_schema_name.sql", LOUD, "schema"),
+        ("macros/alias.sql", PREFIX, "alias"),
+    ],
+)
+def test_names_that_are_not_the_schema_itself__are_doubted(
+    dbt: Dbt, file: str, macro: str, component: str
+) -> None:
+    saved = dbt.publish(edited(dbt.base, create(file, macro)))
+    warm = compared(dbt, edited(saved.project, ALL_EDITS["body"]), saved)
+    assert f"for the {component} of" in warm.answer["distrusted"]

@@ -127,8 +127,8 @@ class Warm:
 
     @property
     def in_full(self) -> str:
-        """Why dbt has not gone on from it."""
-        return str(self.answer["parsed"])
+        """Why dbt has not gone on from it, or must not have."""
+        return str(self.answer["parsed"] or self.answer["distrusted"])
 
 
 class Dbt:
@@ -181,6 +181,7 @@ class Dbt:
             project_texts=[(file.name, file.read_text()) for file in texts],
         )
         self.forget(main)
+        shutil.rmtree(main)
         state = self.write(in_schema(project, OURS))
         made = self.parse(project, state)
         shutil.copytree(made, state / "compare")
@@ -229,8 +230,8 @@ class Dbt:
         return [*map(str, (*command, *places, *artifacts)), "--quiet"]
 
     def forget(self, folder: Path) -> None:
+        """Drop what dbt keeps of a project in a folder."""
         self._call("forget", target=str(folder / "target"))
-        shutil.rmtree(folder)
 
     def _converse(self, project: Project, requests: list[dict[str, Any]]) -> dict[str, Any]:
         answers = self._folder / "answers.json"
@@ -255,8 +256,10 @@ def told(project: Project) -> dict[str, Any]:
 
 def wrong(warm: Warm, full: Path, selected: frozenset[str], saved: Saved) -> Iterator[str]:
     """What a parse from a saved parse makes otherwise than a full one."""
+    if warm.answer["exit_code"]:
+        yield f"dbt ends with {warm.answer['exit_code']}"
     if warm.answer["exit_code"] or warm.answer["distrusted"]:
-        yield f"dbt ends with {warm.answer['exit_code']}: {warm.answer['distrusted']}"
+        # A plain command is run instead.
         return
     if warm.selected != selected:
         yield f"selects {sorted(warm.selected ^ selected)} otherwise"

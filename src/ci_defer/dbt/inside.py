@@ -20,6 +20,7 @@ import gc
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NoReturn, TextIO
@@ -43,12 +44,16 @@ COMPARED = (
 )
 # Those of them that are told apart item by item. ci-defer reads nothing of the others.
 COMPARED_BY_ID = tuple(name for name in COMPARED if name not in ("groups", "selectors", "disabled"))
+DEFINED_IN_YML = ("exposures", "metrics", "semantic_models", "saved_queries", "unit_tests")
 REFABLE = {"model", "seed", "snapshot"}
 # What a manifest.json says of a node besides its relation, and need not.
 OF_NO_RELATION = {
     *("columns", "raw_code", "depends_on", "refs", "sources", "metrics", "unrendered_config"),
     *("constraints", "primary_key", "extra_ctes", "patch_path", "build_path", "compiled_path"),
 }
+
+# A test is a macro that is named after it.
+MACRO = re.compile(r"\{%-?\s*(macro|test)\s+(\w+)")
 
 # hashlib.scrypt: 16 MB and some 40 ms.
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
@@ -121,7 +126,7 @@ class Dbt:
             "connection": self._connection(),
         }
         if command == "ls" and not exit_code and self._saved and self._saved.is_used:
-            answer["distrusted"] = self._doubt(_ids(result))
+            answer["distrusted"] = self._saved.doubt(self._manifest) or self._doubt(_ids(result))
             if self._saved.as_it_was and not answer["distrusted"]:
                 answer["wrote"] = self._write_difference(to, self._saved)
         elif command == "build" and self._manifest is not None:
@@ -427,6 +432,7 @@ class SavedParse:
         self.stands_for = terms["stands_for"]
         self.as_it_was: Any = None
         self._links: dict[int, Any] = {}
+        self._named: dict[str, set[tuple[str, str]]] = {}
         self.is_tried = False
         self.is_used = False
         self.is_renamed = False
@@ -443,11 +449,26 @@ class SavedParse:
             return None
         if not is_usable:
             return None
+        self._named = {key: made for key, file in manifest.files.items() if (made := _named(file))}
         if self.stands_for:
             self.as_it_was = _copied(manifest)
             self._links = {id(item): _links(item) for item in _of(manifest, *COMPARED_BY_ID)}
         self.is_used = True
         return manifest
+
+    def doubt(self, manifest: Any) -> str:
+        """What is in the manifest and not in yml any more.
+
+        dbt parses it from the yml as it was, when something that it depends on has changed, too.
+        """
+        for file_id, names in self._named.items():
+            file = manifest.files.get(file_id)
+            gone = names - _named(file) if file else names
+            for collection, name in sorted(gone):
+                for item in (getattr(manifest, collection, None) or {}).values():
+                    if item.name == name and getattr(item, "file_id", file_id) == file_id:
+                        return f"{item.unique_id} is gone, and dbt still has it"
+        return ""
 
     def has_kept(self, item: Any) -> bool:
         """Whether an item of it is still as it was, but for the name of one relation."""
@@ -469,6 +490,7 @@ class SavedParse:
         )
         del packed
         self._move(manifest, loader)
+        _check_macros(manifest, loader)
         self._refresh_variables(manifest)
         self._refresh_checks(manifest, loader)
         self._rename(manifest, loader.root_project.credentials)
@@ -490,6 +512,10 @@ class SavedParse:
                 # A package that is gone: dbt sees that its files are.
                 continue
             source.path.project_root = root
+            # What a source had is left there when it has that no more; each parse of it puts it in.
+            for name in ("unrendered_databases", "unrendered_schemas"):
+                if hasattr(source, name):
+                    setattr(source, name, {})
             # dbt takes a file of this time for unchanged, or one with the same words in it.
             source.path.modification_time = -1.0
             if source.parse_file_type == "seed":
@@ -641,6 +667,51 @@ def _check_versions(theirs: dict[str, str], adapter: str) -> None:
     for name in sorted({*theirs, *ours}):
         if theirs.get(name) != ours.get(name):
             raise Surprise(f"{name} is {ours.get(name)} here, and was {theirs.get(name)}")
+
+
+def _named(file: Any) -> set[tuple[str, str]]:
+    """What a file of yml defines by name, of the collections that only yml does."""
+    document = getattr(file, "dict_from_yaml", None) or {}
+    return {
+        (key, str(item["name"]))
+        for key in DEFINED_IN_YML
+        for item in document.get(key) or ()
+        if isinstance(item, dict) and "name" in item
+    }
+
+
+def _check_macros(manifest: Any, loader: Any) -> None:
+    """A macro that takes the place of another one is a surprise.
+
+    dbt parses again what depends on a macro that changes, and not what would depend on a new one:
+    it takes its own, or that of a package, for what is called.
+    """
+    known = {macro.name.rpartition("__")[2] for macro in manifest.macros.values()}
+    for project in loader.all_projects.values():
+        for file_id, text in _new_texts(manifest, project):
+            old = manifest.files.get(file_id)
+            before = {key.rpartition(".")[2] for key in old.macros} if old else set()
+            for kind, name in MACRO.findall(text):
+                made = f"{kind}_{name}" if kind != "macro" else name
+                if made not in before and made.rpartition("__")[2] in known:
+                    raise Surprise(
+                        f"macro {made} of {file_id} may be called instead of another one"
+                    )
+
+
+def _new_texts(manifest: Any, project: Any) -> Iterator[tuple[str, str]]:
+    """The files with macros of a project that are not as they were, by their ids."""
+    root = str(project.project_root)
+    folders = (*project.macro_paths, *(f"{path}/generic" for path in project.test_paths))
+    for folder in folders:
+        for path, _, names in os.walk(os.path.join(root, folder), followlinks=True):
+            for name in names:
+                file = os.path.join(path, name)
+                file_id = f"{project.project_name}://{os.path.relpath(file, root)}"
+                old = manifest.files.get(file_id)
+                if name.endswith(".sql") and (old is None or not old.checksum.checksum):
+                    with open(file, encoding="utf-8") as text:
+                        yield file_id, text.read()
 
 
 def _all_nodes(manifest: Any) -> Iterator[Any]:
