@@ -320,7 +320,8 @@ PURE = {
     *("text", "wording"),
 }
 EDGE = {
-    *("dbt.commands", "dbt.process", "dbt.warehouse", "git", "profiles", "pulls"),
+    *("dbt.commands", "dbt.driver", "dbt.inside", "dbt.process", "dbt.saved_parse"),
+    *("dbt.warehouse", "git", "profiles", "pulls"),
     *("rest", "runner", "web"),
     *("stores", "stores.altimate", "stores.artifact", "stores.bucket", "stores.bundles"),
     *("stores.directory", "stores.footprints", "stores.google", "stores.plain", "stores.services"),
@@ -333,6 +334,7 @@ USE_CASE = {
     "cleanup_note",
     "cloning",
     "comment",
+    "comparable",
     "defer",
     "demo",
     "isolation",
@@ -423,7 +425,14 @@ def test_layers__use_cases_import_everything_but_the_command_line(name: str) -> 
     assert "click" not in other_imports(name)
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
+def test_layers__what_runs_inside_of_dbt_imports_nothing_of_ours() -> None:
+    """It is a program for the interpreter of the user's dbt, where ci-defer is not installed."""
+    assert own_imports("dbt.inside") == set()
+    packages = {"click", "dbt", "dbt_common"}
+    assert other_imports("dbt.inside") - set(sys.stdlib_module_names) == packages
+
+
+@pytest.mark.parametrize("name", sorted({*MODULES} - {"dbt.inside"}))
 def test_layers__nobody_imports_dbt(name: str) -> None:
     assert "dbt" not in other_imports(name)
     assert not any("dbt_" in package for package in other_imports(name))
@@ -431,7 +440,10 @@ def test_layers__nobody_imports_dbt(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("package", "expected"),
-    [("subprocess", {"dbt.process", "git"}), ("click", {"cli", "runner", "settings"})],
+    [
+        ("subprocess", {"dbt.process", "git"}),
+        ("click", {"cli", "dbt.inside", "runner", "settings"}),
+    ],
 )
 def test_layers__what_only_some_may_import(package: str, expected: set[str]) -> None:
     assert {name for name in MODULES if package in other_imports(name)} == expected
@@ -445,4 +457,5 @@ def test_layers__only_the_runner_reads_the_environment() -> None:
         if isinstance(item, ast.Attribute) and item.attr in ("environ", "getenv", "environb")
         if isinstance(item.value, ast.Name) and item.value.id == "os"
     }
-    assert readers == {"runner"}
+    # The latter is a program of its own: its environment is the one that dbt was given.
+    assert readers == {"runner", "dbt.inside"}

@@ -182,7 +182,7 @@ def test_build__passes_output_on_and_keeps_its_end(
     project_dir: Path, dbt: FakeDbt, log: Log
 ) -> None:
     dbt.on("build", "print('\\x1b[32mPASS'); print('late', file=sys.stderr); sys.exit(1)")
-    ran = engine_of(project_dir, dbt.path, log).build(Selection())
+    ran = engine_of(project_dir, dbt.path, log).build(Selection()).invocation
     assert sorted(log.passed.splitlines()) == [b"\x1b[32mPASS", b"late"]
     assert sorted(ran.tail.splitlines()) == ["PASS", "late"]
     assert (ran.exit_code, ran.arguments[:2], ran.interrupted) == (1, ("dbt", "build"), False)
