@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from ci_defer.dbt.process import Ended, Interrupts, run
+from ci_defer.dbt.process import Conversation, Ended, Interrupts, run
 
 SH = "/bin/sh"
 
@@ -226,3 +227,194 @@ def test_run__a_log_that_fails_leaves_no_program_behind(tmp_path: Path) -> None:
             os.close(os.open(tmp_path / "gone", os.O_WRONLY | os.O_NONBLOCK))
     assert not alive
     assert (tmp_path / "signals").read_text() == "SIGINT\n"
+
+
+# A conversation -------------------------------------------------------------------------------
+
+# Answers each line with what a script says to it.
+ANSWERING = """
+import os, signal, sys, time
+requests, answers = map(int, sys.argv[1:])
+def answer(text=b"done\\n"):
+    os.write(answers, text)
+{start}
+for line in os.fdopen(requests):
+    {reaction}
+{end}
+"""
+
+
+@contextlib.contextmanager
+def talking(
+    tmp_path: Path,
+    reaction: str = "answer()",
+    *,
+    start: str = "",
+    end: str = "",
+    interrupts: Interrupts | None = None,
+) -> Iterator[Conversation]:
+    conversation = Conversation(
+        python(ANSWERING.format(start=start, reaction=reaction, end=end)),
+        cwd=tmp_path,
+        environ={"PATH": os.environ["PATH"]},
+        interrupts=interrupts or Interrupts(),
+    )
+    yield conversation
+    conversation.close()
+
+
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_ask__returns_the_answer_and_what_was_printed_before_it(tmp_path: Path) -> None:
+    chunks: list[bytes] = []
+    with talking(tmp_path, "print(line, end='', flush=True); answer(line.upper().encode())") as it:
+        for word in ("one", "two"):
+            ended, answer = it.ask(f"{word}\n".encode(), write=chunks.append)
+            assert (ended.output, ended.exit_code, ended.interrupted) == ((word,), 0, False)
+            assert answer == f"{word.upper()}\n".encode()
+    assert b"".join(chunks) == b"one\ntwo\n"
+
+
+def test_ask__without_a_request_waits_for_what_it_says_by_itself(tmp_path: Path) -> None:
+    with talking(tmp_path, start="print('hello', flush=True); answer(b'ready\\n')") as it:
+        ended, answer = it.ask(b"", write=None)
+        assert (ended.output, answer) == (("hello",), b"ready\n")
+
+
+def test_ask__passes_output_on_while_there_is_no_answer(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+
+    def write(chunk: bytes) -> None:
+        if chunk == b"question":
+            (tmp_path / "go").write_text("yes")
+
+    reaction = "os.write(1, b'question'); os.write(1, open('go').read().encode()); answer()"
+    with talking(tmp_path, reaction) as it:
+        assert it.ask(b"go\n", write=write)[0].output == ("questionyes",)
+
+
+def test_ask__takes_any_amount_of_output_and_long_requests_and_answers(tmp_path: Path) -> None:
+    reaction = "os.write(2, b'x' * 3_000_000 + b'\\ny'); answer(line.encode())"
+    with talking(tmp_path, reaction) as it:
+        request = b"a" * 1_000_000 + b"\n"
+        ended, answer = it.ask(request, write=None)
+        assert [len(line) for line in ended.output] == [3_000_000, 1]
+        assert answer == request
+        assert it.ask(b"short\n", write=None, keep_lines=1)[0].output == ("y",)
+
+
+def test_ask__takes_an_answer_that_comes_in_pieces(tmp_path: Path) -> None:
+    reaction = "answer(b'do'); time.sleep(0.05); print('meanwhile', flush=True); answer(b'ne\\n')"
+    with talking(tmp_path, reaction) as it:
+        ended, answer = it.ask(b"go\n", write=None)
+        assert (ended.output, answer) == (("meanwhile",), b"done\n")
+
+
+@pytest.mark.parametrize(
+    ("reaction", "exit_code"),
+    [
+        ("sys.exit(3)", 3),
+        ("answer(b'half'); sys.exit(3)", 3),
+        ("os.kill(os.getpid(), 9)", -9),
+    ],
+)
+def test_ask__without_an_answer_the_process_has_ended(
+    tmp_path: Path, reaction: str, exit_code: int
+) -> None:
+    with talking(tmp_path, f"print('last words', flush=True); {reaction}") as it:
+        ended, answer = it.ask(b"go\n", write=None)
+        assert (ended.output, ended.exit_code, answer) == (("last words",), exit_code, None)
+        assert it.has_ended
+        # Nobody reads what is asked any more.
+        assert it.ask(b"more\n", write=None)[1] is None
+
+
+def test_conversation__leaves_no_descriptors(tmp_path: Path) -> None:
+    before = descriptors()
+    with talking(tmp_path) as it:
+        it.ask(b"go\n", write=None)
+    assert descriptors() == before
+    with pytest.raises(FileNotFoundError):
+        Conversation(["/no/such/dbt"], cwd=tmp_path, environ={}, interrupts=Interrupts())
+    assert descriptors() == before
+
+
+def test_conversation__its_children_have_no_part_in_it(tmp_path: Path) -> None:
+    start = "import subprocess; answer(subprocess.check_output(['ls', '/proc/self/fd'])[-2:])"
+    with talking(tmp_path, start=start) as it:
+        assert it.ask(b"", write=None)[1] == b"3\n"
+
+
+def test_close__waits_for_what_it_still_does(tmp_path: Path) -> None:
+    end = "time.sleep(0.3); print('x' * 200_000, flush=True); open('file', 'w').write('all')"
+    with talking(tmp_path, end=end) as it:
+        it.ask(b"go\n", write=None)
+    assert (tmp_path / "file").read_text() == "all"
+
+
+def test_close__returns_the_exit_code(tmp_path: Path) -> None:
+    conversation = Conversation(
+        python("import sys; sys.exit(5)"), cwd=tmp_path, environ={}, interrupts=Interrupts()
+    )
+    assert conversation.close() == 5
+
+
+def test_close__waits_no_longer_than_a_moment_after_a_signal(tmp_path: Path) -> None:
+    before = time.monotonic()
+    with Interrupts().handled() as interrupts:
+        with talking(tmp_path, end="time.sleep(60)", interrupts=interrupts) as it:
+            it.ask(b"go\n", write=None)
+            timer = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+        timer.join()
+    assert time.monotonic() - before < 30
+
+
+def test_close__after_a_signal_what_is_short_is_still_written(tmp_path: Path) -> None:
+    end = "time.sleep(0.1); open('file', 'w').write('all')"
+    with (
+        Interrupts().handled() as interrupts,
+        talking(tmp_path, end=end, interrupts=interrupts) as it,
+    ):
+        it.ask(b"go\n", write=None)
+        os.kill(os.getpid(), signal.SIGINT)
+    assert (tmp_path / "file").read_text() == "all"
+
+
+def test_signals__reach_it_only_while_it_is_asked(tmp_path: Path) -> None:
+    tell = "def tell(number, frame): answer(b'interrupted\\n')\nsignal.signal(signal.SIGINT, tell)"
+    with (
+        Interrupts().handled() as interrupts,
+        talking(tmp_path, start=f"{tell}\nanswer()", interrupts=interrupts) as it,
+    ):
+        it.ask(b"", write=None)
+        assert it.ask(b"go\n", write=None)[1] == b"done\n"
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+        # Who asks all the same passes it on.
+        ended, answer = it.ask(b"", write=None)
+        assert (answer, ended.interrupted) == (b"interrupted\n", True)
+
+
+def test_signals__the_second_one_kills_it(tmp_path: Path) -> None:
+    reaction = "os.write(1, b'ready'); time.sleep(60)"
+    tell = "signal.signal(signal.SIGINT, lambda *_: os.write(1, b'ready'))\n"
+    tell += "signal.signal(signal.SIGTERM, lambda *_: None)"
+    with (
+        Interrupts().handled() as interrupts,
+        talking(tmp_path, reaction, start=tell, interrupts=interrupts) as it,
+    ):
+        ended, answer = it.ask(b"go\n", write=when_ready(signal.SIGINT, signal.SIGTERM))
+    assert (ended.exit_code, ended.interrupted, answer) == (-signal.SIGKILL, True, None)
+
+
+def test_ask__a_log_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    def write(chunk: bytes) -> None:
+        raise BrokenPipeError
+
+    with talking(tmp_path, "print('x', flush=True); time.sleep(60)") as it:
+        with pytest.raises(BrokenPipeError):
+            it.ask(b"go\n", write=write)
+        assert it.has_ended

@@ -39,7 +39,8 @@ def quick_dbt(shared_folder: Path) -> Iterator[Callable[[str], Path]]:
                     return str(made.project), str(made.plain_state(Path(temporary) / "state"))
 
                 folder = shared_folder / f"dbt-{version}"
-                server = forked(folder, "dbt", made.dbt / "python", recipe, words)
+                python = made.dbt / "python"
+                server = forked(folder, "dbt", python, recipe, words, script=warm_dbt.SCRIPT)
                 folders[version] = servers.enter_context(server)
             return folders[version]
 

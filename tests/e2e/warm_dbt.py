@@ -2,7 +2,9 @@
 
 dbt takes 4 seconds of CPU to be imported, and 2 more to generate the code that reads and writes
 its artifacts. The server has run one `dbt ls` through dbt's `dbtRunner`, which is made for several
-commands in one process; every command gets a fork of that state, and in it dbt's own entry point.
+commands in one process; every command gets a fork of that state. It takes the place of the Python
+that the script `dbt` names as its interpreter, so it runs whatever is run with that: dbt's own
+entry point, and the several commands in one process of ci_defer.dbt.inside.
 Tests that are about processes (signals, missing programs, the action's installation) use the
 ordinary `dbt`, and `make demo` does.
 """
@@ -14,6 +16,15 @@ import runpy
 import shutil
 import sys
 from pathlib import Path
+
+# As installers write it, for fork_server.
+SCRIPT = """\
+#!{folder}/dbt-python
+import sys
+from dbt.cli.main import cli
+if __name__ == "__main__":
+    sys.exit(cli())
+"""
 
 # What `dbt build` imports when it is called. Not every version has all of them.
 MODULES = ("dbt.task.build", "dbt.adapters.duckdb")
@@ -60,5 +71,7 @@ def warm_up(project: str, state: str) -> None:
 
 
 def run() -> None:
-    """Run the `dbt` of this environment."""
-    runpy.run_path(str(Path(sys.executable).with_name("dbt")), run_name="__main__")
+    """Run a file as the interpreter would: the first argument."""
+    del sys.argv[0]
+    sys.path.insert(0, str(Path(sys.argv[0]).parent))
+    runpy.run_path(sys.argv[0], run_name="__main__")

@@ -2,9 +2,12 @@
 
 dbt takes 4 seconds of CPU to be imported, and ci-defer half of one, before it does anything for a
 small project. Tests that ask what a program does put `forked`'s folder on the PATH: the program in
-it hands arguments, environment, working directory and standard streams to a server, which forks,
-runs the real program's entry point in the child, and returns its exit code. What is warm, and what
-a child runs, is said by a recipe: a file with the functions `warm_up`, which gets words, and `run`.
+it hands arguments, environment, working directory and open files to a server, which forks, runs the
+real program's entry point in the child, and returns its exit code. What is warm, and what a child
+runs, is said by a recipe: a file with the functions `warm_up`, which gets words, and `run`.
+
+The program may also be one that another file names as its interpreter (`script`): then the first
+argument is the path of that file, as for any interpreter.
 
 As a program, run by the interpreter of the program that it serves, this file is the server. It
 imports nothing of these tests, which are not there in dbt's environment.
@@ -29,15 +32,30 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+# What a child is given has numbers below this, what the server has opened by itself above.
+RESERVED = 64
+MOST_FILES = 16
 
 CLIENT = """\
 #!{python} -IS
 import json, os, socket, sys
+def is_passed_on(number):
+    try:
+        return os.get_inheritable(number)
+    except OSError:
+        return False
+files = [number for number in map(int, os.listdir("/proc/self/fd")) if is_passed_on(number)]
 connection = socket.socket(socket.AF_UNIX)
 connection.connect({address!r})
-request = {{"arguments": sys.argv[1:], "cwd": os.getcwd(), "environ": dict(os.environ)}}
-socket.send_fds(connection, [b"!"], [0, 1, 2])
+request = {{
+    "arguments": sys.argv[1:],
+    "cwd": os.getcwd(),
+    "environ": dict(os.environ),
+    "files": files,
+}}
+socket.send_fds(connection, [b"!"], files)
 connection.sendall(json.dumps(request).encode())
 connection.shutdown(socket.SHUT_WR)
 sys.exit(int(connection.recv(16)))
@@ -46,9 +64,17 @@ sys.exit(int(connection.recv(16)))
 
 @contextlib.contextmanager
 def forked(
-    folder: Path, name: str, python: Path, recipe: Path, words: Callable[[], tuple[str, ...]]
+    folder: Path,
+    name: str,
+    python: Path,
+    recipe: Path,
+    words: Callable[[], tuple[str, ...]],
+    *,
+    script: str = "",
 ) -> Iterator[Path]:
     """A folder with a program `name` that is quick to start: `python` has run `recipe` for it.
+
+    With a `script`, that is the program, and the one that is quick is its interpreter.
 
     All processes that name the same `folder` share one server, which ends when the last of them
     leaves, however it does. `words`, for the warm-up, are asked for by the one that starts it.
@@ -62,7 +88,8 @@ def forked(
             bin_folder.unlink(missing_ok=True)
             leash.unlink(missing_ok=True)
             os.mkfifo(leash)
-            held = _start(leash, bin_folder, name, python, [str(recipe), *words()])
+            programs = {f"{name}-python": CLIENT, name: script} if script else {name: CLIENT}
+            held = _start(leash, bin_folder, programs, python, [str(recipe), *words()])
     try:
         yield bin_folder
     finally:
@@ -78,15 +105,20 @@ def take(leash: Path) -> int | None:
         return None
 
 
-def _start(leash: Path, bin_folder: Path, name: str, python: Path, recipe: list[str]) -> int:
+def _start(
+    leash: Path, bin_folder: Path, programs: dict[str, str], python: Path, recipe: list[str]
+) -> int:
     """Start a server, and return from where it is held when it is ready."""
     # The address of a socket has a hundred characters at most.
     directory = Path(tempfile.mkdtemp(prefix="forks-"))
-    client = directory / "bin" / name
-    client.parent.mkdir()
-    client.write_text(CLIENT.format(python=python, address=str(directory / "socket")))
-    client.chmod(0o755)
-    bin_folder.symlink_to(client.parent)
+    folder = directory / "bin"
+    folder.mkdir()
+    for name, text in programs.items():
+        program = folder / name
+        address = str(directory / "socket")
+        program.write_text(text.format(python=python, address=address, folder=folder))
+        program.chmod(0o755)
+    bin_folder.symlink_to(folder)
     reading = os.open(leash, os.O_RDONLY | os.O_NONBLOCK)
     held = os.open(leash, os.O_WRONLY)
     # A file: what the server says when it ends is for nobody.
@@ -126,19 +158,19 @@ def serve(listener: socket.socket, run: Callable[[], None], folder: Path) -> Non
             connection.close()
         if listener.fileno() in ready:
             connection, _ = listener.accept()
-            _, streams, _, _ = socket.recv_fds(connection, 1, 3)
+            _, files, _, _ = socket.recv_fds(connection, 1, MOST_FILES)
             with connection.makefile("rb") as message:
                 request = json.load(message)
-            pipe, end = os.pipe()
+            pipe, end = _pipe()
             child = os.fork()
             if child == 0:
                 listener.close()
                 connection.close()
-                _become(request, streams)
+                _become(request, files)
                 _end(run)
             os.close(end)
-            for stream in streams:
-                os.close(stream)
+            for file in files:
+                os.close(file)
             running[pipe] = child, connection
 
 
@@ -179,13 +211,23 @@ def _end(run: Callable[[], None]) -> NoReturn:
     os._exit(code if isinstance(code, int) else 0)
 
 
-def _become(request: dict[str, object], streams: list[int]) -> None:
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-        os.close(stream)
+def _pipe() -> tuple[int, int]:
+    """A pipe whose second end is out of the way of the files of a child."""
+    pipe, low = os.pipe()
+    end = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, RESERVED)
+    os.close(low)
+    return pipe, end
+
+
+def _become(request: dict[str, Any], files: list[int]) -> None:
+    moved = [fcntl.fcntl(file, fcntl.F_DUPFD, RESERVED) for file in files]
+    for file in files:
+        os.close(file)
+    for number, file in zip(request["files"], moved, strict=True):
+        assert number < RESERVED
+        os.dup2(file, number)
+        os.close(file)
     environ, arguments = request["environ"], request["arguments"]
-    assert isinstance(environ, dict)
-    assert isinstance(arguments, list)
     os.chdir(str(request["cwd"]))
     os.environ.clear()
     os.environ.update(environ)
@@ -195,7 +237,10 @@ def _become(request: dict[str, object], streams: list[int]) -> None:
 def main(folder: str, directory: str, recipe: str, *words: str) -> None:
     """Warm up, and leave a server behind, which removes `directory` at its end."""
     program = runpy.run_path(recipe)
+    reserved = [os.open(os.devnull, os.O_RDONLY) for _ in range(RESERVED)]
     program["warm_up"](*words)
+    for file in reserved:
+        os.close(file)
     threads = Path("/proc/self/task")
     if threads.exists():
         assert len(list(threads.iterdir())) == 1, "a fork would lose the other threads"

@@ -22,10 +22,16 @@ import msgspec
 from ci_defer.dbt import Built, Connection, Parsed, Plan, SavedParse, Selection, inside
 from ci_defer.dbt.commands import CommandEngine
 from ci_defer.dbt.process import Conversation, Ended
+from ci_defer.errors import Cancelled
 
-# The script that an installer makes of dbt Core's entry point. Anything else has a reason of its
-# own: a version manager's shim, a wrapper that sets variables, dbt v2.
-ENTRY_POINT = re.compile(rb"^\s*from dbt\.cli\.main import cli\s*$", re.MULTILINE)
+# The lines of the script that an installer makes of dbt Core's entry point. One with any other line
+# has a reason of its own: a version manager's shim, a wrapper that sets variables, dbt v2.
+ENTRY_POINT = b"from dbt.cli.main import cli"
+LINE = re.compile(
+    rb"\s*(?:#.*|' '''|import (?:re|sys)|from dbt\.cli\.main import cli|"
+    rb"if __name__ == ['\"]__main__['\"]:|(?:el)?if sys\.argv\[0\]\.endswith\(.*\):|"
+    rb"sys\.argv\[0\] = .*|(?:sys\.exit|raise SystemExit)\(cli\(\)\))?\s*"
+)
 SHEBANG = re.compile(rb"\A#!(?P<command>/[^\r\n]+)")
 # Where the path of an interpreter is too long or holds a space, installers let a shell start it.
 LONG_SHEBANG = re.compile(rb"\A#!/bin/sh\r?\n'''exec' (?P<command>[^\r\n]+?) \"\$0\" \"\$@\"\r?\n")
@@ -35,6 +41,9 @@ SCRIPT_LIMIT = 16 * 1024
 APART = frozenset({"deps", "run-operation"})
 # Commands that can be run once more by another engine, because they change nothing.
 HARMLESS = frozenset({"ls", "parse"})
+
+# dbt's own code for what it has no other one for.
+UNKNOWN = 2
 
 
 class Ready(msgspec.Struct, frozen=True):
@@ -72,7 +81,15 @@ class Driver:
         if answer is None:
             last = ended.output[-1] if ended.output else f"exit code {ended.exit_code}"
             return Ready(ready=False, why=last)
-        return msgspec.json.decode(answer, type=Ready)
+        try:
+            return msgspec.json.decode(answer, type=Ready)
+        except msgspec.MsgspecError as error:
+            return Ready(ready=False, why=f"it does not say whether it is ready: {error}")
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended by itself, as when the system has no memory left."""
+        return self._conversation.has_ended
 
     def run(
         self,
@@ -96,11 +113,15 @@ class Driver:
         ended, answer = self._conversation.ask(line, write=write, keep_lines=keep_lines)
         if answer is None:
             return ended, None
-        ran = msgspec.json.decode(answer, type=Ran)
+        try:
+            ran = msgspec.json.decode(answer, type=Ran)
+        except msgspec.MsgspecError as error:
+            ran = Ran(exit_code=UNKNOWN, distrusted=f"its answer to dbt {arguments[0]}: {error}")
         return Ended(ran.exit_code, ended.seconds, ended.output, ended.interrupted), ran
 
-    def close(self) -> None:
-        self._conversation.close()
+    def close(self) -> int:
+        """Let it write what it has put off; its exit code is not 0 when that failed."""
+        return self._conversation.close()
 
 
 def _restore(saved: SavedParse) -> dict[str, Any]:
@@ -148,8 +169,11 @@ class DriverEngine(CommandEngine):
         return replace(made, manifest=self._wrote or made.manifest)
 
     def close(self) -> None:
-        if self._driver:
-            self._driver.close()
+        if self._driver and self._driver.close() and not self._interrupts.received:
+            self._console.info("dbt could not write all of its artifacts.")
+        self._forget()
+
+    def _forget(self) -> None:
         if self._folder:
             self._folder.cleanup()
         self._driver = self._folder = None
@@ -172,13 +196,15 @@ class DriverEngine(CommandEngine):
         if driver is None or self._folder is None:
             return super()._start(program, arguments, write=write, keep_lines=keep_lines)
         to = Path(self._folder.name, f"{command}.json")
+        can_repeat = command in HARMLESS
         ended, ran = driver.run(arguments, self._saved, to, write=write, keep_lines=keep_lines)
         can_repeat = command in HARMLESS and not ended.interrupted
         if ran and not (ran.distrusted and can_repeat):
             self._ran = ran
             return ended
         # Without an answer, the process has ended with the command.
-        self.close()
+        driver.close()
+        self._forget()
         if not can_repeat:
             return ended
         why = ran.distrusted if ran else f"it ended with {ended.exit_code} in dbt {command}"
@@ -188,12 +214,18 @@ class DriverEngine(CommandEngine):
 
     def _open(self, program: str) -> Driver | None:
         """The process of dbt; None where there is none of this kind."""
+        if self._driver and self._driver.has_ended:
+            code = self._driver.close()
+            self._notice(f"it ended with {code} while it had nothing to do")
+            self._forget()
         self._launch(program)
         if self._driver is None or self._folder:
             return self._driver
         ready = self._driver.ready()
         if not ready.ready:
             self.close()
+            if self._interrupts.received:
+                raise Cancelled("Cancelled while dbt was started.")
             self._notice(ready.why)
             return None
         for notice in ready.notices:
@@ -229,11 +261,12 @@ def interpreter_of(program: Path) -> list[str] | None:
     """The command of the Python that an installed script of dbt Core is for; None for all else."""
     try:
         with program.open("rb") as file:
-            head = file.read(SCRIPT_LIMIT)
+            script = file.read(SCRIPT_LIMIT)
     except OSError:
         return None
-    found = LONG_SHEBANG.match(head) or SHEBANG.match(head)
-    if found is None or not ENTRY_POINT.search(head):
+    found = LONG_SHEBANG.match(script) or SHEBANG.match(script)
+    body = script[found.end() :].splitlines() if found else []
+    if not found or ENTRY_POINT not in body or not all(map(LINE.fullmatch, body)):
         return None
     try:
         return shlex.split(found["command"].decode())

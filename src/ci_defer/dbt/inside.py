@@ -14,6 +14,7 @@ A request is a line of JSON on one descriptor, an answer a line on another (`dri
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import gc
@@ -23,7 +24,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NoReturn, TextIO
+from typing import IO, Any, NoReturn
 
 # While dbt makes its objects there is little to collect: with the default, looking for it takes a
 # quarter of a full parse, and half of loading one. A full parse does leave cycles behind, and takes
@@ -36,6 +37,16 @@ REASONS = {"UnableToPartialParse", "ParsedFileLoadFailed"}
 WARNINGS = {"warn", "error"}
 # What dbt says where there is no saved parse: that is known.
 NO_SAVED_PARSE = "saved manifest not found"
+
+# What dbt warns of each time that it has loaded a project. Not every version knows all of them.
+CHECKED_AT_EACH_LOAD = (
+    "check_for_model_deprecations",
+    "check_for_spaces_in_resource_names",
+    "check_for_microbatch_deprecations",
+    "check_forcing_batch_concurrency",
+    "check_microbatch_model_has_a_filtered_input",
+    "check_function_default_arguments_ordering",
+)
 
 # What `state:` selectors compare.
 COMPARED = (
@@ -54,6 +65,8 @@ OF_NO_RELATION = {
 
 # A test is a macro that is named after it.
 MACRO = re.compile(r"\{%-?\s*(macro|test)\s+(\w+)")
+# As a shell says it of a program that Ctrl-C has ended.
+INTERRUPTED = 130
 
 # hashlib.scrypt: 16 MB and some 40 ms.
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
@@ -78,10 +91,14 @@ class Dbt:
         self.notices: list[str] = []
         self._manifest: Any = None
         self._pending: dict[str, Callable[[], None]] = {}
+        self._has_put_off = False
         self._reasons: list[str] = []
         self._warnings = 0
         self._error: BaseException | None = None
         self._saved: SavedParse | None = None
+        self._loader: Any = None
+        self._before_each: list[Callable[[], None]] = []
+        self._after_each: list[Callable[[], None]] = []
         self._runtime_config: Any = None
         self._states: dict[str, Any] = {}
         self._only_deferred_to = ""
@@ -91,6 +108,8 @@ class Dbt:
             self._write_json_at_once,
             self._write_manifests_later,
             self._leave_out_diagnostics,
+            self._begin_as_a_new_process,
+            self._let_go_of_the_warehouse,
             self._restore_parses,
         ):
             try:
@@ -103,19 +122,22 @@ class Dbt:
 
         What others want of the manifest goes to the file `to`, because that is less than all of it.
         """
-        command = arguments[0]
-        self._saved = SavedParse(restore) if restore else None
+        had_manifest = self._manifest is not None
+        if not had_manifest:
+            self._saved = SavedParse(restore) if restore else None
         self._reasons.clear()
         self._error = None
+        self._has_put_off = False
         self._only_deferred_to = _value_of("--defer-state", arguments)
         if self._only_deferred_to == _value_of("--state", arguments):
             self._only_deferred_to = ""
-        had_manifest = self._manifest is not None
         # dbt writes the command line into its artifacts.
         sys.argv = ["dbt", *arguments]
+        for prepare in self._before_each:
+            prepare()
         obj: dict[str, Any] = {"manifest": self._manifest, "callbacks": [self._listen]}
-        _set_collector(is_off=restore is not None and command != "build")
-        exit_code, result = self._invoke(arguments, obj)
+        with _collector(is_off=restore is not None and not had_manifest):
+            exit_code, result = self._invoke(arguments, obj)
         self._manifest = obj.get("manifest")
         self._runtime_config = obj.get("runtime_config") or self._runtime_config
         answer = {
@@ -123,17 +145,32 @@ class Dbt:
             "parsed": "" if had_manifest else self._how_it_parsed(),
             "distrusted": self._surprise(),
             "wrote": "",
-            "connection": self._connection(),
+            "connection": None,
         }
-        if command == "ls" and not exit_code and self._saved and self._saved.is_used:
-            answer["distrusted"] = self._saved.doubt(self._manifest) or self._doubt(_ids(result))
-            if self._saved.as_it_was and not answer["distrusted"]:
-                answer["wrote"] = self._write_difference(to, self._saved)
-        elif command == "build" and self._manifest is not None:
-            answer["wrote"] = self._write_compiled(to)
-        if not answer["wrote"]:
-            self.write()
+        try:
+            for tidy_up in self._after_each:
+                tidy_up()
+            answer.update(self._about(arguments[0], exit_code, result, to))
+            if not answer["wrote"]:
+                self.write()
+        except Exception as error:  # The command has ended: nothing of this may change how.
+            answer["distrusted"] = answer["distrusted"] or repr(error)
         return answer
+
+    def _about(self, command: str, exit_code: int, result: Any, to: str) -> dict[str, Any]:
+        """What is told of a command besides how it ended."""
+        told: dict[str, Any] = {"connection": self._connection()}
+        if command == "ls" and not exit_code:
+            saved = self._saved if self._saved and self._saved.is_used else None
+            if saved and (doubt := saved.doubt(self._manifest) or self._doubt(_ids(result))):
+                told["distrusted"] = doubt
+            elif saved and saved.as_it_was:
+                told["wrote"] = self._write_difference(to, saved)
+            else:
+                self._put_off_manifest()
+        elif command == "build" and self._has_put_off:
+            told["wrote"] = self._write_compiled(to)
+        return told
 
     def write(self) -> None:
         """Write the artifacts that were put off."""
@@ -339,6 +376,7 @@ class Dbt:
         original = parser.write_manifest
 
         def write_manifest(manifest: Any, target_path: Any, *more: Any, **named: Any) -> None:
+            self._has_put_off = True
             self._pending[str(target_path)] = functools.partial(
                 original, manifest, target_path, *more, **named
             )
@@ -346,6 +384,55 @@ class Dbt:
         if runnable.write_manifest is not original:
             raise AttributeError("two functions write the manifest")
         parser.write_manifest = runnable.write_manifest = write_manifest
+
+    def _put_off_manifest(self) -> None:
+        """As after a command that has parsed: one that had no need to writes none."""
+        from dbt.parser import manifest as parser
+
+        if not self._pending:
+            parser.write_manifest(self._manifest, self._runtime_config.project_target_path)
+
+    def _begin_as_a_new_process(self) -> None:
+        """What every process of dbt says of a project when it has loaded it, parsed or not."""
+        from dbt import deprecations
+        from dbt.cli import requires
+        from dbt.parser import manifest as parser
+        from dbt.task.runnable import GraphRunnableTask
+
+        original_load = parser.ManifestLoader.load
+        original_init = GraphRunnableTask.__init__
+        check_manifest = parser._check_manifest  # noqa: SLF001 - as dbt's own loader calls it
+
+        def load(loader: Any) -> Any:
+            self._loader = loader
+            return original_load(loader)
+
+        def initialize(
+            task: Any, args: Any, config: Any, manifest: Any, *more: Any, **named: Any
+        ) -> None:
+            if self._loader and manifest is self._manifest:
+                # Who runs it: the results of the command have the same id.
+                manifest.metadata = config.get_metadata()
+                for name in CHECKED_AT_EACH_LOAD:
+                    getattr(self._loader, name, _nothing)()
+                check_manifest(manifest, config)
+                if fire := getattr(requires, "fire_deferred_events", None):
+                    fire(event_group_type=requires.EventGroupType.PARSE)
+            original_init(task, args, config, manifest, *more, **named)
+
+        self._before_each.append(deprecations.reset_deprecations)
+        parser.ManifestLoader.load = load
+        GraphRunnableTask.__init__ = initialize
+
+    def _let_go_of_the_warehouse(self) -> None:
+        """What an adapter leaves to the end of a process: DuckDB would keep its file locked."""
+        from dbt.adapters.factory import FACTORY
+
+        def close_connections() -> None:
+            for adapter in FACTORY.adapters.values():
+                getattr(adapter.connections, "close_all_connections", _nothing)()
+
+        self._after_each.append(close_connections)
 
     def _leave_out_diagnostics(self) -> None:
         """graph.gpickle and graph_summary.json are for those who work on dbt."""
@@ -748,11 +835,21 @@ def _is_of_snapshot(node: Any, component: str, value: Any) -> bool:
     return bool(value) and getattr(node.config, f"target_{component}", None) == value
 
 
+def _parents(node: Any) -> Iterable[str]:
+    """Seeds have none, and no place for them."""
+    parents: Iterable[str] = getattr(node.depends_on, "nodes", ())
+    return parents
+
+
 def _ids(listed: Any) -> Iterator[str]:
     """The unique ids of `dbt ls --output json`."""
     for line in listed or ():
         with contextlib.suppress(ValueError, TypeError):
             yield json.loads(line)["unique_id"]
+
+
+def _nothing() -> None:
+    return None
 
 
 def _exit_code(error: SystemExit) -> int:
@@ -780,17 +877,22 @@ def _replace(owner: Any, name: str, function: Any) -> None:
     setattr(owner, name, function)
 
 
-def _set_collector(*, is_off: bool) -> None:
+@contextlib.contextmanager
+def _collector(*, is_off: bool) -> Iterator[None]:
+    """Garbage is collected seldom, or not at all while this lasts."""
+    gc.set_threshold(*THRESHOLDS)
     if is_off:
         gc.disable()
-        return
-    # What is there by now stays until the end.
-    gc.freeze()
-    gc.set_threshold(*THRESHOLDS)
-    gc.enable()
+    try:
+        yield
+    finally:
+        if is_off:
+            # What there is by now stays: it need not be looked at again.
+            gc.freeze()
+        gc.enable()
 
 
-def main(requests: TextIO, answers: TextIO) -> None:
+def main(requests: IO[str], answers: IO[str]) -> None:
     """Answer requests until there are no more."""
 
     def answer(**said: Any) -> None:
@@ -798,7 +900,7 @@ def main(requests: TextIO, answers: TextIO) -> None:
 
     try:
         dbt = Dbt()
-    except BaseException as error:
+    except Exception as error:
         return answer(ready=False, why=f"{type(error).__name__}: {error}")
     answer(ready=True, version=dbt.version, notices=dbt.notices)
     for line in requests:
@@ -814,16 +916,28 @@ def main(requests: TextIO, answers: TextIO) -> None:
     return None
 
 
-def _end() -> NoReturn:
-    # Without freeing half a gigabyte, object by object.
+def _end(exit_code: int) -> NoReturn:
+    # Without freeing half a gigabyte, object by object; adapters may have something to close.
+    atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter does
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(exit_code)
+
+
+def _pipe(number: str, mode: str) -> IO[str]:
+    os.set_inheritable(int(number), False)
+    return os.fdopen(int(number), mode, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    _, program, requests_fd, answers_fd = sys.argv
-    # As when the program itself is started: where it is, and not where this file is.
-    sys.path[0] = os.path.dirname(program)
-    main(os.fdopen(int(requests_fd)), os.fdopen(int(answers_fd), "w"))
-    _end()
+    _, program, requests_number, answers_number = sys.argv
+    # As when the program itself is started: where it is, and not where this file is. With -I and
+    # -P neither is there.
+    if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
+        sys.path[0] = os.path.dirname(program)
+    try:
+        main(_pipe(requests_number, "r"), _pipe(answers_number, "w"))
+    except KeyboardInterrupt:
+        # While dbt is imported, or between two commands: dbt itself has nothing to cancel.
+        _end(INTERRUPTED)
+    _end(0)

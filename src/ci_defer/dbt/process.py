@@ -29,6 +29,9 @@ GRACE_SECONDS = 1.0
 # What dbt gets to cancel its queries when nobody is in a hurry.
 PATIENCE_SECONDS = 10.0
 
+# How soon a signal is seen where nothing else comes.
+POLL_SECONDS = 0.1
+
 TAIL_LINES = 400
 READ_SIZE = 64 * 1024
 
@@ -171,7 +174,7 @@ class Conversation:
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
-        self._requests = os.fdopen(requests, "wb", buffering=0)
+        self._requests = requests
         self._answers = os.fdopen(answers, "rb", buffering=0)
         # stdout=PIPE makes it one.
         self._output = cast("IO[bytes]", self._process.stdout)
@@ -193,7 +196,7 @@ class Conversation:
         lines = Lines(keep_lines)
         try:
             with contextlib.suppress(BrokenPipeError):
-                self._requests.write(request)
+                self._send(request)
             answer = self._listen(lines, write)
             exit_code = self._process.wait() if answer is None else 0
         except BaseException:
@@ -204,14 +207,33 @@ class Conversation:
         seconds = time.monotonic() - started
         return Ended(exit_code, seconds, lines.end(), self._interrupts.received > 0), answer
 
-    def close(self) -> None:
-        """Let it end by itself; what it still prints is not read."""
-        self._requests.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE_SECONDS)
-        _end(self._process)
-        self._answers.close()
-        self._output.close()
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def close(self) -> int:
+        """Let it end by itself, and return its exit code; what it still prints is not shown.
+
+        It may have much to write, and is waited for as long as nobody is in a hurry.
+        """
+        os.close(self._requests)
+        patience = None
+        with self._answers, self._output, selectors.DefaultSelector() as selector:
+            selector.register(self._output, selectors.EVENT_READ)
+            while selector.get_map() and (patience is None or time.monotonic() < patience):
+                if patience is None and self._interrupts.received:
+                    patience = time.monotonic() + GRACE_SECONDS
+                # A signal does not end this wait.
+                if selector.select(POLL_SECONDS) and not os.read(self._output.fileno(), READ_SIZE):
+                    selector.unregister(self._output)
+            if selector.get_map():
+                _signal_group(self._process, signal.SIGKILL)
+            return self._process.wait()
+
+    def _send(self, request: bytes) -> None:
+        # A signal may cut a write short.
+        while request:
+            request = request[os.write(self._requests, request) :]
 
     def _listen(self, lines: Lines, write: Callable[[bytes], None] | None) -> bytes | None:
         answer = b""

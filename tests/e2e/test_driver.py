@@ -1,0 +1,289 @@
+"""dbt Core's commands in one process: all that anybody sees is as with a process for each.
+
+Each scenario is run twice from the same start: with the `dbt` that an installer has made, and with
+a wrapper around it, for which ci-defer starts dbt anew for every command. Compared are the exit
+code, the log, the outputs, the report, and what is in the target path and in dbt's own log.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from difflib import unified_diff
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.shop import Shop
+from tests.e2e.test_errors import program
+
+pytestmark = pytest.mark.dbt
+
+ORDERS = "models/marts/orders.sql"
+TOTALS = "models/marts/customer_totals.sql"
+STAGING = "models/staging/staging.yml"
+MARTS = "models/marts/marts.yml"
+
+# For those who work on dbt; and a saved parse of the state is gone on from, and not written again.
+LEFT_OUT = {"graph.gpickle", "graph_summary.json", "partial_parse.msgpack", "perf_info.json"}
+
+# Said where there is a saved parse that cannot be used: without a driver nobody tries.
+IN_FULL = "dbt parsed the whole project: "
+
+OF_NODE = r"\d+ of \d+"
+
+# What is another one each time, by the name of its field.
+PASSING = {
+    *("execution_time", "elapsed_time", "started_at", "completed_at", "generated_at", "created_at"),
+    *("invocation_id", "invocation_started_at", "run_started_at", "thread_id", "seconds", "_added"),
+    *("started", "ended", "duration_seconds", "build_seconds", "total_seconds", "user_id"),
+    "parsed_in_full",
+    # Where production parsed it: dbt does not mend that in a partial parse, a saved one is mended.
+    "root_path",
+    # Of a model's source file: found when it is checked out.
+    *("modification_time", "last_updated", "latest_partition"),
+}
+
+
+def change_totals(shop: Shop) -> None:
+    shop.replace(TOTALS, "count(*)", "count(order_id)")
+
+
+def left_join(shop: Shop) -> None:
+    shop.replace(ORDERS, "\njoin", "\nleft join")
+
+
+def broken_hook(shop: Shop) -> None:
+    change_totals(shop)
+    shop.replace("dbt_project.yml", "select 'closing time'", '"{{ no_such_macro() }}"')
+
+
+def failing_hook(shop: Shop) -> None:
+    change_totals(shop)
+    shop.replace("dbt_project.yml", "select 'closing time'", "select no_such_column")
+
+
+def failing_test(shop: Shop) -> None:
+    left_join(shop)
+    shop.write("tests/no_orders.sql", "select * from {{ ref('orders') }}\n")
+
+
+def unused_path(shop: Shop) -> None:
+    change_totals(shop)
+    shop.write("dbt_project.yml", shop.read("dbt_project.yml") + "    nowhere:\n      +tags: [a]\n")
+
+
+def deprecated(shop: Shop) -> None:
+    """What dbt warns of whenever it reads the project, and what only when it parses a file."""
+    change_totals(shop)
+    shop.replace(
+        MARTS,
+        "  - name: orders\n",
+        "  - name: orders\n    deprecation_date: 2001-01-01\n    no_such_property: 1\n",
+    )
+
+
+def versioned(shop: Shop) -> None:
+    shop.write("models/marts/prices.sql", "select 1 as price\n")
+    shop.write(
+        "models/marts/prices.yml",
+        "models:\n  - name: prices\n    latest_version: 1\n    config: {contract: {enforced: true}}"
+        "\n    columns: [{name: price, data_type: integer}]\n    versions: [{v: 1}]\n",
+    )
+    shop.move("models/marts/prices.sql", "models/marts/prices_v1.sql")
+
+
+def break_contract(shop: Shop) -> None:
+    shop.write("models/marts/prices_v1.sql", "select 'one' as price\n")
+    shop.replace("models/marts/prices.yml", "data_type: integer", "data_type: varchar")
+
+
+def with_variables(shop: Shop) -> None:
+    shop.replace(
+        TOTALS,
+        "count(*) as orders",
+        "count(*) + {{ var('more') }} as orders, '{{ env_var('TEA') }}' as tea",
+    )
+
+
+def unit_test_only(shop: Shop) -> None:
+    shop.replace(STAGING, "amount_cents: 250", "amount_cents: 350")
+
+
+def only_looks_modified(shop: Shop) -> None:
+    """Its SQL depends on the time, so the commit is parsed again and dbt selects once more."""
+    change_totals(shop)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A pull request, after `main` has been changed in some way; `exit_code` is ci-defer's."""
+
+    edit: Callable[[Shop], None] = change_totals
+    arguments: tuple[str, ...] = ()
+    exit_code: int = 0
+    environ: dict[str, str] = field(default_factory=dict)
+    main: Callable[[Shop], None] | None = None
+
+
+def dbt_args(words: str, edit: Callable[[Shop], None] = change_totals, code: int = 0) -> Scenario:
+    return Scenario(edit, ("--dbt-args", words), code)
+
+
+SCENARIOS = {
+    "success": Scenario(left_join),
+    "failing-test": Scenario(failing_test, exit_code=1),
+    "failing-model": Scenario(lambda shop: shop.replace(TOTALS, "count(*)", "nope"), exit_code=1),
+    "nothing": Scenario(lambda shop: shop.write("notes.md", "Nothing of dbt's.\n")),
+    "broken-jinja": Scenario(lambda shop: shop.write(TOTALS, "select {{ ref( }}"), exit_code=2),
+    "broken-yaml": Scenario(lambda shop: shop.write(MARTS, "models:\n - name: [\n"), exit_code=2),
+    "broken-hook": Scenario(broken_hook, exit_code=2),
+    "failing-hook": Scenario(failing_hook, exit_code=1),
+    "unit-test": Scenario(unit_test_only, exit_code=1),
+    "deleted-model": Scenario(lambda shop: shop.remove("models/marts/punctuality.sql")),
+    "seed": Scenario(
+        lambda shop: shop.write(
+            "seeds/raw_customers.csv", shop.read("seeds/raw_customers.csv") + "4,Dirk,Gouda\n"
+        )
+    ),
+    "snapshot": Scenario(
+        lambda shop: shop.replace("snapshots/customers.yml", "[city]", "[city, customer_name]")
+    ),
+    "ephemeral": Scenario(
+        lambda shop: shop.replace("models/marts/int_paid_orders.sql", "= 'paid'", "<> 'cancelled'")
+    ),
+    "clone": Scenario(
+        lambda shop: shop.replace(
+            "models/marts/daily_sales.sql", "sum(amount)", "round(sum(amount), 2)"
+        ),
+        ("--clone-incremental", "copy"),
+    ),
+    "unknown-flag": dbt_args("--no-such-flag", code=2),
+    "store-failures": dbt_args("--store-failures", failing_test, 1),
+    "full-refresh": dbt_args("--full-refresh", left_join),
+    "threads": dbt_args("--threads 1"),
+    "fail-fast": dbt_args("--fail-fast", failing_test, 1),
+    "warn-error": dbt_args("--warn-error", unused_path, 2),
+    "json": dbt_args("--log-format json", left_join),
+    "quiet": dbt_args("--quiet", failing_test, 1),
+    "debug": dbt_args("--debug"),
+    "no-partial-parse": dbt_args("--no-partial-parse"),
+    "unused-path": Scenario(unused_path),
+    "deprecated": Scenario(deprecated),
+    "contract": Scenario(break_contract, main=versioned, exit_code=1),
+    "variables": Scenario(
+        with_variables, ("--dbt-args", "--vars '{more: 1}'"), environ={"TEA": "earl grey"}
+    ),
+    "pr-schema": Scenario(left_join, ("--pr-schema", "pr_{branch}")),
+    "no-state": Scenario(arguments=("--if-no-state", "full", "--state", "../nowhere")),
+    "reparse": Scenario(arguments=("--state", "../nowhere")),
+    "other-target": Scenario(arguments=("--target", "prod", "--allow-production", "true")),
+}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_one_process__is_as_one_for_each_command(shop: Shop, name: str, tmp_path: Path) -> None:
+    scenario = SCENARIOS[name]
+    shop = shop.with_environ(**scenario.environ)
+    # In one order, whichever node ends first.
+    shop.write("profiles.yml", shop.read("profiles.yml").replace("threads: 2", "threads: 1"))
+    if scenario.main:
+        scenario.main(shop)
+        shop.commit()
+        assert shop.build_production().exit_code == 0
+        assert shop.onboard().exit_code == 0
+    shop.pull_request(scenario.edit)
+    wrapper = program(tmp_path / "wrapper", f'exec {shlex.quote(str(shop.dbt / "dbt"))} "$@"')
+    with_commands = shop.copy(tmp_path / "commands").with_dbt(wrapper)
+    with_driver = shop.copy(tmp_path / "driver")
+
+    theirs, ours = made(with_commands, scenario), made(with_driver, scenario)
+
+    found = "\n".join(differences(theirs, ours))
+    assert not found, found
+    assert theirs["exit code"] == scenario.exit_code, theirs["log"]
+
+
+def made(shop: Shop, scenario: Scenario) -> dict[str, Any]:
+    """All that a run leaves, without what differs between any two."""
+    outputs = shop.root / "outputs"
+    told = {"GITHUB_OUTPUT": str(outputs), "DBT_LOG_FORMAT_FILE": "json"}
+    ran = shop.with_environ(DBT_LOG_LEVEL_FILE="info", **told).defer(*scenario.arguments)
+
+    def text(value: str) -> str:
+        return normal_text(value, shop.root)
+
+    documents = [path for path in shop.target.rglob("*.json") if path.name not in LEFT_OUT]
+    folders = [shop.target / "compiled", shop.target / "run"]
+    queries = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    files = {path: path.read_text(encoding="utf-8") for path in [*documents, *queries]}
+    return {
+        "exit code": ran.exit_code,
+        "log": in_order(text(ran.output)),
+        "outputs": text(outputs.read_text(encoding="utf-8")),
+        "names of events": events(shop.project / "logs" / "dbt.log"),
+        **{
+            str(path.relative_to(shop.target)): normal(json.loads(content), text)
+            if path in documents
+            else text(content)
+            for path, content in files.items()
+        },
+    }
+
+
+def events(log: Path) -> str:
+    """The names of dbt's own events, from both commands."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return "\n".join(sorted(json.loads(line)["info"]["name"] for line in lines))
+
+
+def in_order(log: str) -> str:
+    """The lines of a log, where they come: but those of nodes have no order that means anything."""
+    lines = [line for line in log.splitlines() if not line.startswith(IN_FULL)]
+    of_nodes = (re.sub(OF_NODE, "n of m", line) for line in lines if re.search(OF_NODE, line))
+    rest = iter(sorted(of_nodes))
+    return "\n".join(next(rest) if re.search(OF_NODE, line) else line for line in lines)
+
+
+def changed(theirs: str, ours: str) -> str:
+    lines = unified_diff(theirs.splitlines(), ours.splitlines(), n=0, lineterm="")
+    return "\n".join(list(lines)[2:])
+
+
+def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
+    """Where two documents differ, and how."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in {**theirs, **ours}:
+            yield from differences(theirs.get(key), ours.get(key), f"{path}/{key}")
+    elif isinstance(theirs, str) and isinstance(ours, str) and theirs != ours:
+        yield f"{path}: {changed(theirs, ours)}"
+    elif theirs != ours:
+        yield f"{path}: {theirs!r} != {ours!r}"
+
+
+def normal_text(text: str, root: Path) -> str:
+    """Without folders, times and ids."""
+    text = text.replace(str(root), "ROOT")
+    text = re.sub(r"ci_defer_[0-9a-f]{32}", "DELIMITER", text)
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
+    text = re.sub(r"(/ci-defer-|\b[0-9a-f]{12}-)[a-z0-9_]{8}\b", r"\1X", text)
+    text = re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", text)
+    text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "TIME", text)
+    text = re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "TIME", text)
+    text = re.sub(r"\b\d+(\.\d+)?( ?s\b| seconds| min\b)", "DURATION", text)
+    return re.sub(r"\.{4,}", "....", text)
+
+
+def normal(value: Any, text: Callable[[str], str]) -> Any:
+    if isinstance(value, dict):
+        return {text(key): normal(item, text) for key, item in value.items() if key not in PASSING}
+    if isinstance(value, list):
+        items = [normal(item, text) for item in value]
+        # Results: in the order in which they came.
+        has_ids = all(isinstance(item, dict) and "unique_id" in item for item in items)
+        return sorted(items, key=lambda item: str(item["unique_id"])) if has_ids else items
+    return text(value) if isinstance(value, str) else value
