@@ -52,6 +52,9 @@ class Engine(commands.CommandEngine):
     def __init__(self, dbt: Dbt, project: Project, target: str | None, schema: str) -> None:
         self.dbt, self.project, self.target, self.schema = dbt, project, target, schema
 
+    def saves_parses(self) -> bool:
+        return True
+
     def parse(self, saved: SavedParse | None = None) -> Parsed:
         if self.dbt.cancels and self.dbt.parsed:
             raise Cancelled("Cancelled.")

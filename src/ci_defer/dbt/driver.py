@@ -223,7 +223,8 @@ class DriverEngine(CommandEngine):
             return self._driver
         ready = self._driver.ready()
         if not ready.ready:
-            self.close()
+            self._driver.close()
+            self._forget()
             if self._interrupts.received:
                 raise Cancelled("Cancelled while dbt was started.")
             self._notice(ready.why)
