@@ -13,6 +13,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from difflib import unified_diff
 from pathlib import Path
@@ -20,8 +21,13 @@ from typing import Any
 
 import pytest
 
+from ci_defer.dbt import Selection
+from ci_defer.dbt.commands import DbtSettings
+from ci_defer.dbt.driver import DriverEngine
+from ci_defer.dbt.process import Interrupts
 from tests.e2e.shop import Shop
 from tests.e2e.test_errors import program
+from tests.samples import Log
 
 pytestmark = pytest.mark.dbt
 
@@ -309,3 +315,53 @@ def normal(value: Any, text: Callable[[str], str]) -> Any:
         has_ids = all(isinstance(item, dict) and "unique_id" in item for item in items)
         return sorted(items, key=lambda item: str(item["unique_id"])) if has_ids else items
     return text(value) if isinstance(value, str) else value
+
+
+@pytest.fixture
+def engine(shop: Shop) -> Iterator[DriverEngine]:
+    settings = DbtSettings(
+        project_dir=shop.project,
+        target_path=shop.target,
+        working_directory=shop.project,
+        target="ci",
+    )
+    engine = DriverEngine(
+        settings, environ=shop.full_environ(), console=Log(), interrupts=Interrupts()
+    )
+    with closing(engine):
+        yield engine
+
+
+def test_process__keeps_no_hold_of_the_warehouse(shop: Shop, engine: DriverEngine) -> None:
+    """Others may open the file of a DuckDB as soon as a command has ended."""
+    selection = Selection(select=("raw_orders",))
+    shop.write("macros/more.sql", "{% macro more() %}1{% endmacro %}")
+    assert engine.plan(selection).unique_ids == ("seed.shop.raw_orders",)
+    shop.sql("create schema between_two_commands")
+    assert engine.build(selection).invocation.exit_code == 0
+    assert shop.sql("select count(*) from ci_pr.raw_orders") == [(4,)]
+
+
+def test_process__lists_once_more(shop: Shop, engine: DriverEngine) -> None:
+    """Whoever needs a second listing has removed the manifest of the first."""
+    selection = Selection(select=("raw_orders",))
+    first = engine.plan(selection)
+    written = json.loads(first.manifest.read_bytes())
+    first.manifest.unlink()
+    second = engine.plan(selection)
+    assert second.unique_ids == first.unique_ids
+    assert json.loads(second.manifest.read_bytes())["nodes"] == written["nodes"]
+
+
+def test_process__its_results_and_its_manifest_have_one_id(
+    shop: Shop, engine: DriverEngine
+) -> None:
+    selection = Selection(select=("raw_orders",))
+    engine.plan(selection)
+    engine.build(selection)
+    engine.close()
+    ids = {
+        document["metadata"]["invocation_id"] for document in (shop.manifest(), shop.run_results())
+    }
+    assert len(ids) == 1
+    assert shop.run_results()["args"]["invocation_command"].startswith("dbt build --project-dir")
