@@ -196,7 +196,6 @@ class DriverEngine(CommandEngine):
         if driver is None or self._folder is None:
             return super()._start(program, arguments, write=write, keep_lines=keep_lines)
         to = Path(self._folder.name, f"{command}.json")
-        can_repeat = command in HARMLESS
         ended, ran = driver.run(arguments, self._saved, to, write=write, keep_lines=keep_lines)
         can_repeat = command in HARMLESS and not ended.interrupted
         if ran and not (ran.distrusted and can_repeat):
