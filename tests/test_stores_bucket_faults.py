@@ -303,6 +303,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         assert done.returncode == 0, done.stderr
         kept.append({key: data for key, data in content(store).items() if ".lock" not in key})
     shutil.rmtree(place.target)
+    # What a pull request changes: otherwise dbt would have nothing to do.
+    (place.repository.path / "a.sql").write_text("select 1\n")
     return Shop(place.repository.path, commits[0], commits[1], kept[0], kept[1])
 
 
