@@ -649,15 +649,12 @@ class SavedParse:
         placeholder, schema = self._terms["schema"], credentials.schema
         self.is_renamed = True
 
-        def renamed(value: Any) -> Any:
-            return value.replace(placeholder, schema) if isinstance(value, str) else value
-
         for node in _all_nodes(manifest):
             for holder, fields in _names(node):
                 for field in fields:
                     value = getattr(holder, field, None)
                     if value is not None and placeholder in value:
-                        setattr(holder, field, renamed(value))
+                        setattr(holder, field, value.replace(placeholder, schema))
 
     def _digest(self, text: str) -> str:
         return slow_digest(text, self._terms["salt"])
@@ -736,6 +733,7 @@ def digest_of_file(path: str) -> str:
         return ""
 
 
+@functools.lru_cache
 def versions_of(adapter: str) -> dict[str, str]:
     """What a parse depends on besides the project: the versions of all that makes it."""
     from importlib.metadata import PackageNotFoundError, version
@@ -833,12 +831,6 @@ def _names(node: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
 def _is_of_snapshot(node: Any, component: str, value: Any) -> bool:
     """Snapshots have configs of their own for this, which win."""
     return bool(value) and getattr(node.config, f"target_{component}", None) == value
-
-
-def _parents(node: Any) -> Iterable[str]:
-    """Seeds have none, and no place for them."""
-    parents: Iterable[str] = getattr(node.depends_on, "nodes", ())
-    return parents
 
 
 def _ids(listed: Any) -> Iterator[str]:

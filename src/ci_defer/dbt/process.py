@@ -116,16 +116,7 @@ def run(
     Raises OSError when the program cannot be started.
     """
     started = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        # In a group of its own it gets Ctrl-C once, from us, and not from the terminal as well.
-        start_new_session=True,
-    )
+    process = _spawn(command, cwd, environ)
     interrupts.attach(process)
     try:
         # stdout=PIPE makes it one.
@@ -157,16 +148,8 @@ class Conversation:
         theirs_in, requests = os.pipe()
         answers, theirs_out = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                [*command, str(theirs_in), str(theirs_out)],
-                cwd=cwd,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=(theirs_in, theirs_out),
-            )
+            theirs = (theirs_in, theirs_out)
+            self._process = _spawn([*command, *map(str, theirs)], cwd, environ, pass_fds=theirs)
         except OSError:
             os.close(requests)
             os.close(answers)
@@ -275,6 +258,22 @@ class Lines:
             self._lines.append(self._rest.decode("utf-8", "replace"))
             self._rest = b""
         return tuple(self._lines)
+
+
+def _spawn(
+    command: Sequence[str], cwd: Path, environ: Mapping[str, str], *, pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        # In a group of its own it gets Ctrl-C once, from us, and not from the terminal as well.
+        start_new_session=True,
+        pass_fds=pass_fds,
+    )
 
 
 def _pass_through(
