@@ -20,6 +20,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 
 class Answers:
@@ -95,11 +96,12 @@ def serve(listener: socket.socket, address: Path, lock: Path) -> None:
 
 
 def answered(answers: Answers, request: dict[str, Any]) -> dict[str, Any]:
-    os.environ.update(request.pop("environ", {}))
-    try:
-        return {"result": getattr(answers, request.pop("call"))(**request)}
-    except ValueError as error:
-        return {"error": str(error)}
+    # Of this request alone: dbt writes down what each variable was.
+    with mock.patch.dict(os.environ, request.pop("environ", {})):
+        try:
+            return {"result": getattr(answers, request.pop("call"))(**request)}
+        except ValueError as error:
+            return {"error": str(error)}
 
 
 @contextlib.contextmanager

@@ -302,6 +302,7 @@ def test_variables__of_the_same_value_let_all_be_as_it_was(
 ) -> None:
     warm = compared(dbt, edited(dbt.base, told(environ=environ)), dbt.saved_base)
     made = json.loads(Path(warm.answer["wrote"]).read_text())
+    assert not warm.in_full
     assert [*made["nodes"]] == (["model.shop.coloured"] if "COLOUR" in environ else [])
 
 

@@ -110,7 +110,7 @@ class Saved:
         paths = {
             "file": self.folder / "partial_parse.msgpack",
             "texts": self.folder / "texts.json",
-            "stands_for": self.folder,
+            "stands_for": self.theirs,
         }
         told = msgspec.to_builtins(self.published.terms)
         return {**told, **{name: str(path) for name, path in paths.items()}, **changes}
@@ -209,7 +209,7 @@ class Dbt:
     def go_on(self, project: Project, folder: Path, saved: Saved, **changes: Any) -> Warm:
         """Parse a project that is in `folder` from a saved parse, and list what it selects."""
         prod = str(saved.folder.parent / "prod")
-        deferring = ("--state", str(saved.folder), "--defer", "--defer-state", prod)
+        deferring = ("--state", str(saved.theirs), "--defer", "--defer-state", prod)
         listing = self.arguments(
             *("ls", *SELECTING, *deferring, *LISTING, *project.flags), project=folder, target="warm"
         )

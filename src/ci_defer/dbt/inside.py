@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import functools
 import gc
 import hashlib
@@ -23,6 +24,7 @@ import json
 import os
 import re
 import sys
+import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, NoReturn
 
@@ -55,13 +57,24 @@ COMPARED = (
 )
 # Those of them that are told apart item by item. ci-defer reads nothing of the others.
 COMPARED_BY_ID = tuple(name for name in COMPARED if name not in ("groups", "selectors", "disabled"))
+# What has a name of a schema besides that of its node.
+NAMED_ELSEWHERE = ("exports", "node_relation")
+# What else a manifest.json has, as the manifest in memory has it.
+AS_IN_MEMORY = frozenset({"selectors", "parent_map", "child_map", "group_map"})
+# What is of this run, and not of main, in an item that has not changed since the saved parse.
+OF_THIS_RUN = frozenset({"schema", "relation_name", "root_path", "created_at"})
+# What is only in memory of an item: what it may be deferred to.
+DEFERRED = frozenset({"defer_relation", "defer_function"})
 DEFINED_IN_YML = ("exposures", "metrics", "semantic_models", "saved_queries", "unit_tests")
-REFABLE = {"model", "seed", "snapshot"}
-# What a manifest.json says of a node besides its relation, and need not.
-OF_NO_RELATION = {
-    *("columns", "raw_code", "depends_on", "refs", "sources", "metrics", "unrendered_config"),
-    *("constraints", "primary_key", "extra_ctes", "patch_path", "build_path", "compiled_path"),
-}
+# What dbt takes of a node that is deferred to, besides its config.
+OF_A_RELATION = (
+    *("database", "schema", "alias", "relation_name", "name", "description", "compiled_code"),
+    *("meta", "tags"),
+)
+
+# Types of values that are the same in JSON, these if there is nothing in them.
+PLAIN = frozenset({str, int, bool})
+EMPTY = frozenset({list, dict})
 
 # A test is a macro that is named after it.
 MACRO = re.compile(r"\{%-?\s*(macro|test)\s+(\w+)")
@@ -81,9 +94,10 @@ class Dbt:
 
     def __init__(self) -> None:
         # The first import takes more than a second, so nothing of dbt is imported by this module.
-        import click
-        from dbt.cli.main import cli
-        from dbt.version import __version__
+        with _collector(is_off=True):
+            import click
+            from dbt.cli.main import cli
+            from dbt.version import __version__
 
         self._click = click
         self._cli = cli
@@ -97,18 +111,25 @@ class Dbt:
         self._error: BaseException | None = None
         self._saved: SavedParse | None = None
         self._loader: Any = None
+        self._is_without_warnings = False
         self._before_each: list[Callable[[], None]] = []
         self._after_each: list[Callable[[], None]] = []
         self._runtime_config: Any = None
         self._states: dict[str, Any] = {}
         self._only_deferred_to = ""
+        # The items that are as in the saved parse, by collection, and what is built of all.
+        self._kept: dict[str, dict[str, Any]] = {}
+        self._selected: set[str] = set()
         for shortcut in (
             self._remember_states,
             self._remember_searches,
             self._write_json_at_once,
             self._write_manifests_later,
+            self._write_what_is_known,
             self._leave_out_diagnostics,
             self._begin_as_a_new_process,
+            self._look_for_cycles_once,
+            self._describe_defaults_as_they_are,
             self._let_go_of_the_warehouse,
             self._restore_parses,
         ):
@@ -162,10 +183,12 @@ class Dbt:
         told: dict[str, Any] = {"connection": self._connection()}
         if command == "ls" and not exit_code:
             saved = self._saved if self._saved and self._saved.is_used else None
-            if saved and (doubt := saved.doubt(self._manifest) or self._doubt(_ids(result))):
+            self._selected = set(_ids(result))
+            if saved and (doubt := saved.doubt(self._manifest) or self._doubt(self._selected)):
                 told["distrusted"] = doubt
             elif saved and saved.as_it_was:
-                told["wrote"] = self._write_difference(to, saved)
+                self._kept = saved.kept(self._manifest)
+                told["wrote"] = self._write_difference(to)
             else:
                 self._put_off_manifest()
         elif command == "build" and self._has_put_off:
@@ -189,33 +212,23 @@ class Dbt:
             "versions": versions_of(credentials.type),
         }
 
-    def _write_difference(self, to: str, saved: SavedParse) -> str:
+    def _write_difference(self, to: str) -> str:
         """What the manifest has that the saved one has not, and where the rest is to be built.
 
         In the shape of a manifest.json; `same` has those that are as they were, by collection, with
         schema and relation name.
         """
-        before, disabled = saved.as_it_was, self._manifest.disabled.items()
         made: dict[str, Any] = {
             "metadata": self._manifest.metadata.to_dict(omit_none=False),
-            "disabled": {key: [_as_artifact(item) for item in items] for key, items in disabled},
+            "disabled": _disabled(self._manifest),
         }
         same: dict[str, Any] = {}
-        for name in COMPARED_BY_ID:
-            ours, theirs = getattr(self._manifest, name, None), getattr(before, name, None)
-            # Not all versions of dbt have all of them.
-            if ours is None or theirs is None:
-                continue
-            others = {
-                key: item
-                for key, item in ours.items()
-                if item is not theirs.get(key) or not saved.has_kept(item)
-            }
-            made[name] = {key: _as_artifact(item) for key, item in others.items()}
+        for name, kept in self._kept.items():
+            items = getattr(self._manifest, name).items()
+            made[name] = {key: _as_artifact(item) for key, item in items if key not in kept}
             same[name] = {
                 key: (getattr(item, "schema", None), getattr(item, "relation_name", None))
-                for key, item in ours.items()
-                if key not in others
+                for key, item in kept.items()
             }
         self._write_document(to, {**made, "same": same})
         return to
@@ -286,36 +299,40 @@ class Dbt:
 
     def _remember_states(self) -> None:
         """--state and --defer-state are read once for all commands, and no more than is needed."""
-        from dbt.artifacts.schemas import base
         from dbt.contracts import state as states
+        from dbt.contracts.graph.manifest import Manifest
         from dbt.task import runnable
 
         original = runnable.PreviousState
-        read_json = base.read_json
-
-        def read_relations(path: str) -> Any:
-            document = read_json(path)
-            # There may be results of a run beside the manifest.
-            return _relations(document) if "nodes" in document else document
+        merge = Manifest.merge_from_artifact
 
         @functools.wraps(original)
         def previous_state(state_path: Any, target_path: Any, project_root: Any) -> Any:
             key = str(state_path)
             if key in self._states:
                 return self._states[key]
-            replaced: Any = contextlib.nullcontext()
+            stand: Any = None
             if self._saved and self._saved.is_used and key == self._saved.stands_for:
                 stand = _StandIn(self._saved.as_it_was)
-                replaced = _replaced(states, WritableManifest=stand, Manifest=stand)
             elif key == self._only_deferred_to:
-                replaced = _replaced(base, read_json=read_relations)
-            with replaced:
+                stand = _Relations(states.WritableManifest, states.Manifest)
+            replaced = _replaced(states, WritableManifest=stand, Manifest=stand)
+            with replaced if stand else contextlib.nullcontext():
                 self._states[key] = original(
                     state_path=state_path, target_path=target_path, project_root=project_root
                 )
             return self._states[key]
 
+        def merge_from_artifact(manifest: Any, other: Any, *more: Any, **named: Any) -> Any:
+            if not isinstance(other, _Relations):
+                return merge(manifest, other, *more, **named)
+            try:
+                return merge(manifest, other, *more, **named)
+            except Exception:  # It asks for more than it did when this was written.
+                return merge(manifest, other.in_full(), *more, **named)
+
         runnable.PreviousState = previous_state
+        Manifest.merge_from_artifact = merge_from_artifact
 
     def _remember_searches(self) -> None:
         """`dbt build` searches by `state:` three times, after `dbt ls` did: the answer is the same.
@@ -385,6 +402,58 @@ class Dbt:
             raise AttributeError("two functions write the manifest")
         parser.write_manifest = runnable.write_manifest = write_manifest
 
+    def _write_what_is_known(self) -> None:
+        """manifest.json from the one beside the saved parse: to make all of it anew takes long."""
+        from dbt.contracts.graph.manifest import Manifest, WritableManifest
+
+        original = Manifest.writable_manifest
+
+        def writable_manifest(manifest: Any) -> Any:
+            if manifest is self._manifest and self._kept:
+                with contextlib.suppress(Exception):  # Then it is made anew.
+                    document = self._document(dataclasses.fields(WritableManifest))
+                    made = WritableManifest.__new__(WritableManifest)
+                    made.write = functools.partial(_write_json, document)
+                    return made
+            return original(manifest)
+
+        Manifest.writable_manifest = writable_manifest
+
+    def _document(self, fields: Iterable[Any]) -> dict[str, Any]:
+        """What manifest.json is to say. Raises Surprise."""
+        manifest = self._manifest
+        for prepare in ("build_parent_and_child_maps", "build_group_map", "fill_tracking_metadata"):
+            getattr(manifest, prepare)()
+        with open(os.path.join(self._saved.stands_for, "manifest.json"), encoding="utf-8") as file:
+            before: dict[str, Any] = json.load(file)
+        document: dict[str, Any] = {}
+        for name in (field.name for field in fields):
+            if name == "metadata":
+                document[name] = manifest.metadata.to_dict(omit_none=False)
+            elif name == "disabled":
+                document[name] = _disabled(manifest)
+            elif name == "groups":
+                document[name] = {key: _as_artifact(item) for key, item in manifest.groups.items()}
+            elif name in AS_IN_MEMORY:
+                document[name] = getattr(manifest, name)
+            elif name in self._kept:
+                document[name] = self._items(name, before[name])
+            else:
+                raise Surprise(f"{name} in a manifest")
+        return document
+
+    def _items(self, name: str, before: dict[str, Any]) -> dict[str, Any]:
+        """A collection of the manifest, of which `before` has the items as they were on main."""
+        kept, items = self._kept[name], getattr(self._manifest, name)
+        made = {}
+        for key, item in items.items():
+            is_kept = key in kept and key not in self._selected and _is_the_same(item, kept[key])
+            made[key] = before[key] if is_kept else _as_artifact(item)
+            if is_kept:
+                for field in OF_THIS_RUN & made[key].keys():
+                    made[key][field] = getattr(item, field)
+        return made
+
     def _put_off_manifest(self) -> None:
         """As after a command that has parsed: one that had no need to writes none."""
         from dbt.parser import manifest as parser
@@ -407,6 +476,11 @@ class Dbt:
             self._loader = loader
             return original_load(loader)
 
+        def check(manifest: Any, config: Any) -> None:
+            said = self._warnings
+            check_manifest(manifest, config)
+            self._is_without_warnings = self._warnings == said
+
         def initialize(
             task: Any, args: Any, config: Any, manifest: Any, *more: Any, **named: Any
         ) -> None:
@@ -415,13 +489,16 @@ class Dbt:
                 manifest.metadata = config.get_metadata()
                 for name in CHECKED_AT_EACH_LOAD:
                     getattr(self._loader, name, _nothing)()
-                check_manifest(manifest, config)
+                # It takes long, and has nothing else to say when it is asked again.
+                if not self._is_without_warnings:
+                    check_manifest(manifest, config)
                 if fire := getattr(requires, "fire_deferred_events", None):
                     fire(event_group_type=requires.EventGroupType.PARSE)
             original_init(task, args, config, manifest, *more, **named)
 
         self._before_each.append(deprecations.reset_deprecations)
         parser.ManifestLoader.load = load
+        parser._check_manifest = check  # noqa: SLF001
         GraphRunnableTask.__init__ = initialize
 
     def _let_go_of_the_warehouse(self) -> None:
@@ -456,6 +533,36 @@ class Dbt:
         _replace(Linker, "get_graph_summary", no_summary)
         _replace(Compiler, "write_graph_file", write_no_graph)
         Compiler.compile = compile_without
+
+    def _look_for_cycles_once(self) -> None:
+        """That a graph has none is soon known; which one it has is searched for with all edges."""
+        from dbt.compilation import Linker
+        from networkx import is_directed_acyclic_graph
+
+        original = Linker.find_cycles
+
+        def find_cycles(linker: Any) -> Any:
+            return None if is_directed_acyclic_graph(linker.graph) else original(linker)
+
+        Linker.find_cycles = find_cycles
+
+    def _describe_defaults_as_they_are(self) -> None:
+        """Most defaults in the JSON Schemas of dbt's own classes are values that are the same in JSON.
+
+        dbt makes a class for each one to have it serialized. It needs the schemas to validate yml.
+        """
+        from mashumaro.jsonschema import schema
+
+        original = schema._default  # noqa: SLF001
+
+        def default(declared: Any, value: Any, *more: Any) -> Any:
+            if value is None or type(value) in PLAIN:
+                return value
+            if type(value) in EMPTY and not value:
+                return type(value)()
+            return original(declared, value, *more)
+
+        schema._default = default  # noqa: SLF001
 
     def _restore_parses(self) -> None:
         """A parse of elsewhere takes the place of the one in the target path."""
@@ -557,10 +664,25 @@ class SavedParse:
                         return f"{item.unique_id} is gone, and dbt still has it"
         return ""
 
-    def has_kept(self, item: Any) -> bool:
+    def kept(self, manifest: Any) -> dict[str, dict[str, Any]]:
+        """The items of a manifest that are as they were, by collection."""
+        kept = {}
+        for name in COMPARED_BY_ID:
+            ours, theirs = getattr(manifest, name, None), getattr(self.as_it_was, name, None)
+            # Not all versions of dbt have all of them.
+            if ours is not None and theirs is not None:
+                kept[name] = {
+                    key: item
+                    for key, item in ours.items()
+                    if item is theirs.get(key) and self._has_kept(item)
+                }
+        return kept
+
+    def _has_kept(self, item: Any) -> bool:
         """Whether an item of it is still as it was, but for the name of one relation."""
-        # dbt changes in place what others depend on. Exports have names of their own.
-        return self._links.get(id(item)) == _links(item) and not getattr(item, "exports", None)
+        # dbt changes in place what others depend on.
+        is_named_once = not any(getattr(item, name, None) for name in NAMED_ELSEWHERE)
+        return is_named_once and self._links.get(id(item)) == _links(item)
 
     def _load(self, loader: Any) -> Any:
         from dbt.contracts.graph.manifest import Manifest
@@ -666,6 +788,30 @@ def _as_artifact(item: Any) -> Any:
     return resource.to_dict(omit_none=False, context={"artifact": True})
 
 
+def _disabled(manifest: Any) -> dict[str, Any]:
+    return {key: [_as_artifact(item) for item in items] for key, items in manifest.disabled.items()}
+
+
+def _is_the_same(item: Any, before: Any) -> bool:
+    """Whether nothing that manifest.json has of an item is another since: dbt copies and fills in.
+
+    Only what it may defer to is not in there.
+    """
+    if getattr(item, "compiled", None) or getattr(item, "compiled_path", None):
+        return False
+    return item is before or all(
+        getattr(item, field.name) is getattr(before, field.name)
+        for field in dataclasses.fields(item)
+        if field.name not in DEFERRED
+    )
+
+
+def _write_json(document: Any, path: str) -> None:
+    from dbt.artifacts.schemas import base
+
+    base.write_json(path, document)
+
+
 class _StandIn:
     """In the place of the classes that read a manifest: for one that is there already."""
 
@@ -677,6 +823,75 @@ class _StandIn:
 
     def from_writable_manifest(self, _writable: None) -> Any:
         return self._manifest
+
+
+class _Relations:
+    """In the place of the classes that read a manifest, and of the manifest: for deferring to it.
+
+    dbt makes objects of everything twice to take a few names and a config of some of it. `nodes`
+    has those, as they are in the file; `in_full` is the manifest as dbt reads it.
+    """
+
+    def __init__(self, writable: Any, manifest: Any) -> None:
+        from dbt.version import __version__
+
+        self._writable, self._manifest = writable, manifest
+        self._versions = (str(writable.dbt_schema_version), __version__)
+        self._path = ""
+        self.nodes: dict[str, Any] = {}
+        self.functions: dict[str, Any] = {}
+
+    def read_and_check_versions(self, path: str) -> Any:
+        self._path = path
+        return None
+
+    def from_writable_manifest(self, _writable: None) -> Any:
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                document = json.load(file)
+            metadata = document["metadata"]
+            made_by = (metadata["dbt_schema_version"], metadata["dbt_version"])
+            # Of another version, dbt has to bring it up to date first. Functions are seldom.
+            if made_by != self._versions or document.get("functions"):
+                return self.in_full()
+            self.nodes = _relations(document["nodes"])
+        except Exception:  # dbt says what is wrong with it, if anything is.
+            return self.in_full()
+        return self
+
+    def in_full(self) -> Any:
+        writable = self._writable.read_and_check_versions(self._path)
+        return self._manifest.from_writable_manifest(writable)
+
+
+def _relations(nodes: dict[str, Any]) -> dict[str, Any]:
+    """Of the nodes of a manifest.json those that a ref() may mean, as far as they are relations."""
+    from dbt.artifacts.resources import ModelConfig, SeedConfig, SnapshotConfig
+    from dbt.node_types import NodeType
+
+    configs = {
+        NodeType.Model: ModelConfig,
+        NodeType.Seed: SeedConfig,
+        NodeType.Snapshot: SnapshotConfig,
+    }
+    made: dict[str, Any] = {}
+    # Most nodes have the config of some other one.
+    known: dict[tuple[Any, str], Any] = {}
+    for key, node in nodes.items():
+        resource_type = NodeType(node["resource_type"])
+        if resource_type not in configs:
+            continue
+        same = (resource_type, json.dumps(node["config"]))
+        if same not in known:
+            known[same] = configs[resource_type].from_dict(node["config"])
+        config = known[same]
+        made[key] = types.SimpleNamespace(
+            **{name: node.get(name) for name in OF_A_RELATION},
+            resource_type=resource_type,
+            config=config,
+            is_ephemeral=config.materialized == "ephemeral",
+        )
+    return made
 
 
 def _copied(manifest: Any) -> Any:
@@ -702,21 +917,6 @@ def _below(root: str, *parts: str) -> str:
     path = os.path.normpath(os.path.join(*parts))
     is_outside = os.path.isabs(path) or path.split(os.sep)[0] == os.pardir
     return "" if is_outside else os.path.join(root, path)
-
-
-def _relations(document: dict[str, Any]) -> dict[str, Any]:
-    """Of a manifest.json what a deferral reads: the nodes that a ref() may mean."""
-    nodes = {
-        key: {name: value for name, value in node.items() if name not in OF_NO_RELATION}
-        for key, node in document["nodes"].items()
-        if node["resource_type"] in REFABLE
-    }
-    return {
-        **{name: {} if isinstance(value, dict) else value for name, value in document.items()},
-        "metadata": document["metadata"],
-        "nodes": nodes,
-        **{name: document[name] for name in ("functions",) if name in document},
-    }
 
 
 def slow_digest(text: str, salt: str) -> str:
