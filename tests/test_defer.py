@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +94,18 @@ class Place:
 
         engine_for = engines(project.directory, environ, self.log, self.interrupts)
 
-        return defer(
-            project,
-            DeferSettings(**{**basic.__dict__, **settings}),
-            source or (lambda: self.store),
-            event=Event(),
-            git=Git(project.directory, environ),
-            history=None,
-            engine_for=engine_for,
-            log=self.log,
-        )
+        with ExitStack() as at_the_end:
+            return defer(
+                project,
+                DeferSettings(**{**basic.__dict__, **settings}),
+                source or (lambda: self.store),
+                event=Event(),
+                git=Git(project.directory, environ),
+                history=None,
+                engine_for=engine_for,
+                log=self.log,
+                at_the_end=at_the_end,
+            )
 
 
 @pytest.fixture

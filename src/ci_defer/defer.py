@@ -120,19 +120,20 @@ def defer(
     engine_for: EngineFor,
     isolation: Isolation | None = None,
     log: Log,
+    at_the_end: ExitStack,
     now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
 ) -> Report:
     """Build the pull request that is checked out, with `isolation` in a schema of its own.
 
-    Never raises CiDeferError.
+    dbt may still be writing what the report does not need: it is waited for `at_the_end`, when that
+    is closed. Never raises CiDeferError.
     """
     run = _Run(project, settings, event, git, history, engine_for, isolation, log, now())
     try:
-        with ExitStack() as stack:
-            directory = Path(stack.enter_context(TemporaryDirectory(prefix="ci-defer-")))
-            run.isolate(stack)
-            stack.callback(run.close)
-            return run.against(open_source(), directory)
+        directory = Path(at_the_end.enter_context(TemporaryDirectory(prefix="ci-defer-")))
+        run.isolate(at_the_end)
+        at_the_end.callback(run.close)
+        return run.against(open_source(), directory)
     except Cancelled:
         return run.report(Outcome.CANCELLED, CANCELLED)
     except OSError as error:
@@ -258,6 +259,17 @@ class _Run:
         report = self.report(Outcome.NO_CHANGES, "")
         return replace(report, headline=nothing_selected(report.removed))
 
+    def _start_ahead(self) -> None:
+        """Let dbt start while the state is fetched, where the pull request changes the project.
+
+        Where it turns out that it is not needed, it has opened no connection yet.
+        """
+        changes = self._changes_since(self.base) if self.base else None
+        if changes and not self._is_untouched_since(changes):
+            # Without a state there may be no need of a dbt.
+            with contextlib.suppress(CiDeferError):
+                self.engine.start()
+
     def _on_fetched(self, bundle: Bundle) -> None:
         """Let dbt start while the state is read, where it will be needed."""
         self.is_untouched = self._is_made_from_this(bundle)
@@ -273,7 +285,11 @@ class _Run:
         if all(one is None or differences(one, settings.parsed_with) for one in made):
             return False
         changes = self._changes_since(provenance.origin.commit)
-        return changes is not None and is_untouched(
+        return changes is not None and self._is_untouched_since(changes)
+
+    def _is_untouched_since(self, changes: Changes) -> bool:
+        settings = self.settings
+        return is_untouched(
             changes,
             settings.select,
             read_text=self.checkout.text_of_project,
@@ -362,6 +378,7 @@ class _Run:
                 self.base = base_commit(self.event, self.git, self.history)
         else:
             self.base = base = base_commit(self.event, self.git, self.history)
+        self._start_ahead()
         self.found = find_state(
             source,
             base,

@@ -151,16 +151,18 @@ def _play(
         production_target="prod",
         parsed_with=ParsedWith(target="ci"),
     )
-    return defer(
-        project,
-        settings,
-        lambda: store,
-        event=Event(),
-        git=git,
-        history=None,
-        engine_for=engine_for,
-        log=console,
-    )
+    with ExitStack() as at_the_end:
+        return defer(
+            project,
+            settings,
+            lambda: store,
+            event=Event(),
+            git=git,
+            history=None,
+            engine_for=engine_for,
+            log=console,
+            at_the_end=at_the_end,
+        )
 
 
 def _title(console: Console, text: str) -> None:

@@ -7,6 +7,7 @@ command is spelled is known by `cli`, how its parts are made by `wiring`.
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -144,6 +145,14 @@ def upload(session: Session, settings: Settings, files: dict[str, Path]) -> None
 
 def defer(session: Session, settings: Settings, event: Event) -> None:
     """Build the checked-out pull request, report, and exit with the report's code."""
+    # What dbt still has to write is waited for when the comment is there.
+    with ExitStack() as at_the_end:
+        exit_code = _defer(session, settings, event, at_the_end)
+    sys.exit(exit_code)
+
+
+def _defer(session: Session, settings: Settings, event: Event, at_the_end: ExitStack) -> int:
+    """Defer and report, to the exit code."""
     runner = session.runner
     project = project_of(session, settings)
     rest = rest_of(session, settings, event)
@@ -177,6 +186,7 @@ def defer(session: Session, settings: Settings, event: Event) -> None:
         engine_for=engines(session, settings, project),
         isolation=isolation_of(session, settings, project, around),
         log=runner,
+        at_the_end=at_the_end,
     )
     summary = markdown.render(made)
     path = _write_report(made, summary, project.target_path / REPORT_PATH)
@@ -202,7 +212,7 @@ def defer(session: Session, settings: Settings, event: Event) -> None:
     if commented.is_pending:
         outputs["report-artifact-name"] = artifact_name(made.project)
     runner.set_outputs(outputs)
-    sys.exit(made.exit_code)
+    return made.exit_code
 
 
 def cleanup(session: Session, settings: Settings, event: Event, pull_request: int | None) -> None:

@@ -119,6 +119,10 @@ class Driver:
             ran = Ran(exit_code=UNKNOWN, distrusted=f"its answer to dbt {arguments[0]}: {error}")
         return Ended(ran.exit_code, ended.seconds, ended.output, ended.interrupted), ran
 
+    def abandon(self) -> None:
+        """End it before it has run anything."""
+        self._conversation.abandon()
+
     def close(self) -> int:
         """Let it write what it has put off; its exit code is not 0 when that failed."""
         return self._conversation.close()
@@ -169,7 +173,9 @@ class DriverEngine(CommandEngine):
         return replace(made, manifest=self._wrote or made.manifest)
 
     def close(self) -> None:
-        if self._driver and self._driver.close() and not self._interrupts.received:
+        if self._driver and not self._folder:
+            self._driver.abandon()
+        elif self._driver and self._driver.close() and not self._interrupts.received:
             self._console.info("dbt could not write all of its artifacts.")
         self._forget()
 

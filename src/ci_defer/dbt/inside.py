@@ -411,7 +411,8 @@ class Dbt:
         def writable_manifest(manifest: Any) -> Any:
             if manifest is self._manifest and self._kept:
                 with contextlib.suppress(Exception):  # Then it is made anew.
-                    document = self._document(dataclasses.fields(WritableManifest))
+                    fields = dataclasses.fields(WritableManifest)
+                    document = self._document([field.name for field in fields])
                     made = WritableManifest.__new__(WritableManifest)
                     made.write = functools.partial(_write_json, document)
                     return made
@@ -419,15 +420,17 @@ class Dbt:
 
         Manifest.writable_manifest = writable_manifest
 
-    def _document(self, fields: Iterable[Any]) -> dict[str, Any]:
-        """What manifest.json is to say. Raises Surprise."""
-        manifest = self._manifest
+    def _document(self, names: Iterable[str]) -> dict[str, Any]:
+        """What manifest.json is to say, by the names of its fields. Raises Surprise."""
+        manifest, saved = self._manifest, self._saved
+        if saved is None:
+            raise Surprise("no saved parse")
         for prepare in ("build_parent_and_child_maps", "build_group_map", "fill_tracking_metadata"):
             getattr(manifest, prepare)()
-        with open(os.path.join(self._saved.stands_for, "manifest.json"), encoding="utf-8") as file:
+        with open(os.path.join(saved.stands_for, "manifest.json"), encoding="utf-8") as file:
             before: dict[str, Any] = json.load(file)
         document: dict[str, Any] = {}
-        for name in (field.name for field in fields):
+        for name in names:
             if name == "metadata":
                 document[name] = manifest.metadata.to_dict(omit_none=False)
             elif name == "disabled":
@@ -547,9 +550,9 @@ class Dbt:
         Linker.find_cycles = find_cycles
 
     def _describe_defaults_as_they_are(self) -> None:
-        """Most defaults in the JSON Schemas of dbt's own classes are values that are the same in JSON.
+        """What yml is validated with has defaults, and most of them are the same in JSON.
 
-        dbt makes a class for each one to have it serialized. It needs the schemas to validate yml.
+        To serialize them, a class is made for each one.
         """
         from mashumaro.jsonschema import schema
 

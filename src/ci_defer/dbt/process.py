@@ -213,6 +213,12 @@ class Conversation:
                 _signal_group(self._process, signal.SIGKILL)
             return self._process.wait()
 
+    def abandon(self) -> None:
+        """End it now: it was asked for nothing yet."""
+        os.close(self._requests)
+        with self._answers, self._output:
+            _end(self._process)
+
     def _send(self, request: bytes) -> None:
         # A signal may cut a write short.
         while request:
