@@ -220,6 +220,18 @@ def test_engine__asks_one_process(dbt: Dbt, log: Log, engine: DriverEngine) -> N
     assert notice == "dbt 1.0 takes longer than it could: write_later: no such place"
 
 
+def test_engine__is_ended_when_there_was_nothing_to_ask(
+    dbt: Dbt, log: Log, engine: DriverEngine
+) -> None:
+    dbt.on("start", "time.sleep(3600)")
+    engine.start()
+    while not (dbt.folder / "calls").exists():
+        pass
+    engine.close()
+    assert dbt.calls == ["start"]
+    assert log.lines == []
+
+
 def test_engine__commands_of_other_projects_are_run_apart(dbt: Dbt, engine: DriverEngine) -> None:
     engine.plan(Selection())
     engine.deps()

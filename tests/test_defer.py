@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from ci_defer.bundle import ParsedWith
+from ci_defer.bundle import Bundle, ParsedWith
 from ci_defer.choices import IfNoState
+from ci_defer.dbt.commands import CommandEngine
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
 from ci_defer.errors import ConfigurationError
@@ -165,6 +166,45 @@ def test_defer__gives_dbt_a_copy_of_the_state(place: Place) -> None:
     assert os.path.isabs(state)  # noqa: PTH117 - it is gone by now
     assert str(place.repository.path) not in state
     assert b"manifest.json" in place.log.passed
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What comes first: that dbt may start, or that a state is there."""
+    order: list[str] = []
+
+    def start(engine: CommandEngine) -> None:
+        order.append("start")
+
+    def get(store: BundleStore, *arguments: Any, **named: Any) -> Bundle:
+        order.append("get")
+        return fetch(store, *arguments, **named)
+
+    fetch = BundleStore.get
+    monkeypatch.setattr(CommandEngine, "start", start)
+    monkeypatch.setattr(BundleStore, "get", get)
+    return order
+
+
+def test_start__is_before_the_state_is_fetched(place: Place, order: list[str]) -> None:
+    place.publish()
+    assert place.defer().outcome is Outcome.SUCCESS
+    assert order[:2] == ["start", "get"]
+
+
+def test_start__waits_for_the_state_where_nothing_may_be_left_to_do(
+    place: Place, order: list[str]
+) -> None:
+    place.publish()
+    place.repository.branch("again", place.base)
+    place.defer()
+    assert order == ["get"]
+
+
+def test_start__of_a_dbt_that_is_not_there_is_no_error_yet(place: Place) -> None:
+    place.path = os.environ["PATH"]
+    report = place.defer(if_no_state=IfNoState.SKIP)
+    assert (report.outcome, report.problem) == (Outcome.NO_STATE, None)
 
 
 def test_defer__of_an_untouched_project_does_not_start_dbt(place: Place) -> None:

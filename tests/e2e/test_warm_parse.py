@@ -23,6 +23,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 import pytest
 
+from ci_defer import comparable
 from ci_defer.dbt import inside
 from tests.e2e import warm_inside
 from tests.e2e.reasons_engines import Refused, going_together, servers
@@ -304,6 +305,16 @@ def test_variables__of_the_same_value_let_all_be_as_it_was(
     made = json.loads(Path(warm.answer["wrote"]).read_text())
     assert not warm.in_full
     assert [*made["nodes"]] == (["model.shop.coloured"] if "COLOUR" in environ else [])
+
+
+def test_manifest_of_main__that_is_not_what_it_was_is_not_written_on(dbt: Dbt) -> None:
+    saved = dbt.publish(dbt.base)
+    (saved.theirs / "manifest.json").write_text("{}")
+    now = edited(dbt.base, ALL_EDITS["body"])
+    folder = dbt.write(in_schema(now, OURS))
+    full, warm = dbt.parse(now, folder), dbt.go_on(now, folder, saved)
+    assert warm.in_full == ""
+    assert not comparable.difference(full / "manifest.json", warm.target / "manifest.json")
 
 
 ENDING = "{%- endmacro %}\n"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -198,11 +199,14 @@ class DriverEngine(CommandEngine):
     ) -> Ended:
         self._ran = Ran(exit_code=0)
         command = arguments[0]
+        started = time.monotonic()
         driver = None if command in APART else self._open(program)
         if driver is None or self._folder is None:
             return super()._start(program, arguments, write=write, keep_lines=keep_lines)
         to = Path(self._folder.name, f"{command}.json")
         ended, ran = driver.run(arguments, self._saved, to, write=write, keep_lines=keep_lines)
+        # With the time that was spent waiting for dbt to be imported.
+        ended = replace(ended, seconds=time.monotonic() - started)
         can_repeat = command in HARMLESS and not ended.interrupted
         if ran and not (ran.distrusted and can_repeat):
             self._ran = ran
