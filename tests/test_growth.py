@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,14 @@ import pytest
 from ci_defer import markdown, report, text
 from ci_defer.annotations import annotate
 from ci_defer.assembly import Facts, assemble, node_reports
-from ci_defer.blind_spots import Texts
 from ci_defer.bundle import Bundle
 from ci_defer.comparison import Changes
-from ci_defer.event import Event
 from ci_defer.manifest import Compiled, Manifest, RunResults
 from ci_defer.report import Outcome, Report
 from ci_defer.selection import Explained
 from ci_defer.state import FoundState
 from tests.samples import manifest, node, run_results
-from tests.test_assembly import STARTED
+from tests.test_assembly import facts as plain_facts
 
 FEW = 300
 # Sorting and a few things that are there once leave it near four.
@@ -60,33 +59,14 @@ def facts(count: int) -> tuple[Facts, RunResults]:
     results = run_results({name: "error" if name.endswith("7") else "success" for name in ids})
     for entry in results["results"]:
         entry["message"] = f"Database Error\n  no column in {entry['unique_id']}"
-    known = Facts(
-        key="shop",
-        project_name="shop",
-        directory=Path("/srv/shop"),
-        project_dir=".",
-        target="",
-        event=Event(),
-        head="",
-        base="",
-        started=STARTED,
-        seconds=1.0,
+    known = replace(
+        plain_facts(ours),
         found=FoundState(compared, compared, "here", 0),
-        passed_over=[],
         manifest=now,
         explained=Explained(now, compared.manifest),
         compiled={name: Compiled(compiled_code='from "db"."prod"."m1"') for name in ids},
         planned=ids,
-        pr_schema="",
-        cloned=frozenset(),
-        suspected={},
-        parsed_in_full="",
         changes=Changes(commit="c" * 40, prefix="", files=frozenset(), tracked=frozenset()),
-        texts=Texts(before=lambda _: None, now=lambda _: None),
-        invocations=[],
-        production_target=None,
-        notes=[],
-        read_text=lambda _: None,
     )
     return known, msgspec.json.decode(json.dumps(results), type=RunResults)
 

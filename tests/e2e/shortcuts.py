@@ -63,9 +63,8 @@ def facts(program: str, folder: str) -> Iterator[tuple[str, Any]]:
     inside = module_of(program)
     importlib.import_module("dbt.cli.main")
     # A command of dbt sets it before it reads a state.
-    importlib.import_module(
-        "dbt.flags"
-    ).get_flags().state_modified_compare_more_unrendered_values = 0
+    flags = importlib.import_module("dbt.flags").get_flags()
+    flags.state_modified_compare_more_unrendered_values = False
     plain_schemas = schemas()
     theirs = states(folder)
     theirs.merge_from_artifact(states(folder))
