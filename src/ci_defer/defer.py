@@ -65,7 +65,7 @@ from ci_defer.reparse import EngineFor, Engines, reparse
 from ci_defer.report import NodeReport, Outcome, PassedOver, Problem, Report
 from ci_defer.selection import Explained
 from ci_defer.state import FoundState, find_state
-from ci_defer.stores import Latest, Store
+from ci_defer.stores import Latest, Store, is_comparable
 from ci_defer.untouched import is_untouched
 from ci_defer.wording import (
     CANCELLED,
@@ -239,8 +239,7 @@ class _Run:
             return self._without_dbt(self.found)
         install_packages(self.project, self.engine, self.log, self.invocations.append)
         planner = self._planner(directory)
-        is_comparable = not isinstance(source, Latest) or source.is_comparable
-        if self.found and not is_comparable and not self.found.is_parsed_again:
+        if self.found and not is_comparable(source) and not self.found.is_parsed_again:
             self.found = planner.compare_apart(self.found, NO_COMMITS, OF_ANY_COMMIT)
         plan = planner.plan(self.found)
         self.found, self.manifest = plan.found, plan.manifest
@@ -372,7 +371,7 @@ class _Run:
 
     def _find_state(self, source: Store | Latest, directory: Path) -> None:
         base = None
-        if isinstance(source, Latest) and source.is_comparable:
+        if isinstance(source, Latest) and is_comparable(source):
             # Nothing depends on it here, so a folder without git will do.
             with contextlib.suppress(CiDeferError):
                 self.base = base_commit(self.event, self.git, self.history)

@@ -19,7 +19,7 @@ from ci_defer.log import Log
 from ci_defer.packages import install_packages
 from ci_defer.project import Project
 from ci_defer.reparse import EngineFor
-from ci_defer.stores import Destination
+from ci_defer.stores import Destination, is_comparable
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def onboard(
 
     `key` tells the dbt projects of one repository apart. When there is no manifest, dbt parses
     the project for `target` first. `comparing` says how pull requests parse it: where dbt cannot
-    parse it so, the bundle has no `compare/`.
+    parse it so, or nobody is compared with what is in `store`, the bundle has no `compare/`.
     Raises CiDeferError; the store then holds what it held.
     """
     commit = git.commit("HEAD")
@@ -75,7 +75,8 @@ def onboard(
         to = Path(directory, "bundle")
         to.mkdir()
         made = None
-        if comparing:
+        # For nobody, it would take three parses.
+        if comparing and is_comparable(store):
             made = comparable(project, comparing, Path(directory), engine_for=engine_for, log=log)
         bundle = pack(
             project.target_path,

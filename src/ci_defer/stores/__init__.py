@@ -110,6 +110,11 @@ class Destination(Protocol):
         ...
 
 
+def is_comparable(place: Store | Latest | Destination) -> bool:
+    """Whether pull requests are compared with what is there."""
+    return not isinstance(place, Latest) or place.is_comparable
+
+
 class Footprints(Protocol):
     """What the runs of pull requests have built, of one dbt project. All raise CiDeferError."""
 
