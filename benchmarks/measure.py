@@ -32,7 +32,8 @@ class Failed(Exception):
 class Usage:
     """What one run took.
 
-    `wall` and `cpu` are seconds, `cpu` of the program and all it has waited for. `process` is the
+    `wall`, `cpu` and `own` are seconds: `cpu` of processor time of the program and of all that it
+    has waited for, `own` of the program alone, as far as samples show it. `process` is the
     peak of the largest process in bytes of resident memory, as the kernel recorded it. `tree` is
     the peak of all processes together in bytes, with shared pages counted once, as far as samples
     show it: a peak of less than 50 ms may be between two of them.
@@ -40,6 +41,7 @@ class Usage:
 
     wall: float
     cpu: float
+    own: float
     process: int
     tree: int
 
@@ -48,6 +50,7 @@ class Usage:
         return Usage(
             self.wall + other.wall,
             self.cpu + other.cpu,
+            self.own + other.own,
             max(self.process, other.process),
             max(self.tree, other.tree),
         )
@@ -84,13 +87,14 @@ def measure(command: Sequence[str], folder: Path, environ: Mapping[str, str], lo
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     recorded = used.ru_maxrss * KIB if used.ru_maxrss > ours else 0
     process_peak = max(recorded, sampler.process)
-    return Usage(wall, used.ru_utime + used.ru_stime, process_peak, sampler.tree)
+    return Usage(wall, used.ru_utime + used.ru_stime, sampler.own, process_peak, sampler.tree)
 
 
 class _Sampler:
     """Looks at a process and its descendants, as long as the context lasts."""
 
     def __init__(self, pid: int) -> None:
+        self.own = 0.0
         self.process = 0
         self.tree = 0
         self._pid = pid
@@ -109,6 +113,7 @@ class _Sampler:
         while not self._ended.wait(pause):
             started = time.perf_counter()
             pids = [*_tree(self._pid)]
+            self.own = max(self.own, _cpu(self._pid))
             self.process = max(self.process, *(_kib(pid, "status", "VmHWM:") for pid in pids))
             self.tree = max(self.tree, sum(_kib(pid, "smaps_rollup", "Pss:") for pid in pids))
             cost = time.perf_counter() - started
@@ -123,6 +128,15 @@ def _tree(pid: int) -> Iterator[int]:
         with contextlib.suppress(OSError):
             for child in (thread / "children").read_text(encoding="ascii").split():
                 yield from _tree(int(child))
+
+
+def _cpu(pid: int) -> float:
+    """The seconds of processor time of a process without its children; 0 when it has ended."""
+    with contextlib.suppress(OSError):
+        # The name of the program, in parentheses, may hold anything.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -53,7 +53,7 @@ def slope(versions: Mapping[str, str], runs: Mapping[int, Sequence[Run]]) -> str
     """How ci-defer's own part grows with the number of models."""
     rows, points = [], []
     for models, made in runs.items():
-        own = [run.own or 0 for run in made]
+        own = [run.own for run in made]
         points.append((models, median(own)))
         wall = _spread([run.whole.wall for run in made])
         dbt = _spread([run.commands or 0 for run in made])
@@ -61,7 +61,7 @@ def slope(versions: Mapping[str, str], runs: Mapping[int, Sequence[Run]]) -> str
     large = [point for point in points if point[0] >= LARGE]
     fitted = large if len(large) > 1 else points
     lines = [f"### ci-defer's own part, {_versions(versions)}", ""]
-    lines += [_table(("models", "wall s", "dbt's commands s", "ci-defer itself s"), rows), ""]
+    lines += [_table(("models", "wall s", "dbt's commands s", "ci-defer's own CPU s"), rows), ""]
     if len(fitted) > 1:
         sizes = f"from {fitted[0][0]:,} to {fitted[-1][0]:,} models"
         lines.append(f"It grows with the number of models to the power of {exponent(fitted):.2f}")
@@ -99,8 +99,10 @@ def _notes(group: Group) -> list[str]:
     """What the columns do not say."""
     notes = ["Median (lowest to highest). Ratios: the median of those of the single rounds."]
     if DEFER in group.runs:
-        own = [run.own for run in group.runs[DEFER] if run.own is not None]
-        notes.append(f"Of (d), ci-defer itself takes {_spread(own, digits=2)} s; the rest is dbt.")
+        own = _spread([run.own for run in group.runs[DEFER]], digits=2)
+        notes.append(
+            f"Of the processor time of (d), {own} s are ci-defer's own; the rest is dbt's."
+        )
     if DEFER in group.runs and BARE in group.runs:
         process = _ratio(group, DEFER, BARE, lambda run: run.whole.process)
         tree = _ratio(group, DEFER, BARE, lambda run: run.whole.tree)

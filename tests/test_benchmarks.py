@@ -19,13 +19,14 @@ MIB = 1024 * 1024
 VERSIONS = {"dbt-core": "1.12.0", "dbt-duckdb": "1.11.1"}
 
 
-def used(wall: float, *, tree: int = 300) -> Usage:
-    return Usage(wall, wall - 1, 200 * MIB, tree * MIB)
+def used(wall: float, *, own: float = 0.0, tree: int = 300) -> Usage:
+    return Usage(wall, wall - 1, own, 200 * MIB, tree * MIB)
 
 
 def a_run(*, set_up: float | None = None, work: float, dbt: float | None = None) -> Run:
     usage = {} if set_up is None else {SET_UP: used(set_up, tree=100)}
-    return Run(usage | {WORK: used(work)}, frozenset({"model.benchmark.one"}), dbt)
+    own = work - dbt if dbt else 0.0
+    return Run(usage | {WORK: used(work, own=own)}, frozenset({"model.benchmark.one"}), dbt)
 
 
 # The project.
@@ -122,11 +123,6 @@ def test_whole_run__adds_times_and_takes_the_larger_memory() -> None:
     assert (whole.wall, whole.cpu, whole.process, whole.tree) == (15, 13, 200 * MIB, 300 * MIB)
 
 
-def test_own__is_what_dbt_did_not_take() -> None:
-    assert a_run(work=5, dbt=4.5).own == 0.5
-    assert a_run(work=5).own is None
-
-
 # What is measured.
 
 
@@ -136,6 +132,17 @@ def test_measure__sees_the_children(tmp_path: Path) -> None:
     usage = measure(command, tmp_path, clean_environ(tmp_path), tmp_path / "log")
     assert usage.wall >= 0.5
     assert 50 * MIB <= usage.process < 100 * MIB <= usage.tree
+
+
+WORKING = "import time\nwhile time.process_time() < {}: pass\n"
+
+
+def test_measure__tells_the_program_from_what_it_starts(tmp_path: Path) -> None:
+    child = f"import subprocess; subprocess.run(['python3', '-c', {WORKING.format(0.7)!r}])\n"
+    command = ["python3", "-c", WORKING.format(0.3) + child]
+    usage = measure(command, tmp_path, clean_environ(tmp_path), tmp_path / "log")
+    assert 0.2 <= usage.own < 0.7
+    assert usage.cpu >= 1.0
 
 
 def test_measure__program_that_fails_is_shown(tmp_path: Path) -> None:
@@ -209,14 +216,14 @@ EXPECTED_TABLE = """\
 | (e) after the set-up | 7.0 (6.0 to 8.0) | 6.0 (5.0 to 7.0) | 200 (200 to 200) | 300 (300 to 300) | 1.50 |
 
 - Median (lowest to highest). Ratios: the median of those of the single rounds.
-- Of (d), ci-defer itself takes 0.75 (0.50 to 1.00) s; the rest is dbt.
+- Of the CPU time of (d), 0.75 (0.50 to 1.00) s are ci-defer's own; the rest is dbt's.
 - Peak memory, (d) ÷ (b): 1.00 of the largest process, 1.00 of all together.
 - Time, (e) ÷ (a): 0.29 of the whole job, 0.65 after the set-up.
 """  # noqa: E501 - the rows of a table
 EXPECTED_SLOPE = """\
 ### ci-defer's own part, dbt-core 1.12.0, dbt-duckdb 1.11.1
 
-| models | wall s | dbt's commands s | ci-defer itself s |
+| models | wall s | dbt's commands s | ci-defer's own CPU s |
 | --- | ---: | ---: | ---: |
 | 100 | 5.0 | 4.0 | 1.0 |
 | 1,000 | 6.0 | 4.0 | 2.0 |
