@@ -100,9 +100,7 @@ def _notes(group: Group) -> list[str]:
     notes = ["Median (lowest to highest). Ratios: the median of those of the single rounds."]
     if DEFER in group.runs:
         own = _spread([run.own for run in group.runs[DEFER]], digits=2)
-        notes.append(
-            f"Of the processor time of (d), {own} s are ci-defer's own; the rest is dbt's."
-        )
+        notes.append(f"Of the CPU time of (d), {own} s are ci-defer's own; the rest is dbt's.")
     if DEFER in group.runs and BARE in group.runs:
         process = _ratio(group, DEFER, BARE, lambda run: run.whole.process)
         tree = _ratio(group, DEFER, BARE, lambda run: run.whole.tree)
