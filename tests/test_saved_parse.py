@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from pathlib import Path
@@ -88,6 +89,14 @@ def test_publish__has_the_hashes_in_another_form() -> None:
     assert left["vars_hash"]["checksum"] == "vars_hash"
     for name in ("profile_hash", "project_env_vars_hash"):
         assert left[name]["checksum"] == inside.slow_digest(name, made.terms.salt)
+
+
+def test_publish__leaves_the_hash_of_no_variable_as_it_is() -> None:
+    of_nothing = hashlib.sha256(b"").hexdigest()
+    made = document()
+    made["state_check"]["project_env_vars_hash"]["checksum"] = of_nothing
+    left = msgspec.msgpack.decode(published(made).packed)["state_check"]
+    assert left["project_env_vars_hash"]["checksum"] == of_nothing
 
 
 def test_publish__has_another_salt_each_time() -> None:

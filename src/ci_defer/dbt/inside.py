@@ -762,9 +762,9 @@ class SavedParse:
             theirs.profile_hash = ours.profile_hash
         elif theirs.profile_hash.checksum == self._digest(ours.profile_hash.checksum):
             theirs.profile_hash.checksum = ours.profile_hash.checksum
-        hashed = theirs.project_env_vars_hash
-        if hashed.checksum == self._digest(ours.project_env_vars_hash.checksum):
-            hashed.checksum = ours.project_env_vars_hash.checksum
+        hashed, wanted = theirs.project_env_vars_hash, ours.project_env_vars_hash.checksum
+        if hashed.checksum != wanted and hashed.checksum == self._digest(wanted):
+            hashed.checksum = wanted
 
     def _rename(self, manifest: Any, credentials: Any) -> None:
         """To the schema of this connection, which it knows only by the names of relations."""

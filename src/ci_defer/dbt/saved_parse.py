@@ -16,6 +16,7 @@ Source of the format, and of what makes dbt parse in full: dbt-core's `dbt/parse
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import secrets
@@ -32,6 +33,8 @@ from ci_defer.errors import InvalidBundle
 
 # What dbt saves for a variable that is not set, and has a default.
 UNSET = "DBT_DEFAULT_PLACEHOLDER"
+# dbt's hash of the variables that dbt_project.yml reads, when it reads none.
+OF_NOTHING = hashlib.sha256(b"").hexdigest()
 
 # What tells where Jinja ends: it does not within a text, or with braces that are still open.
 OPENING = re.compile(r"\{[{%]")
@@ -89,7 +92,9 @@ def publish(
         values = _take_values(document)
         for name in ("profile_hash", "project_env_vars_hash"):
             hashed = document["state_check"][name]
-            hashed["checksum"] = slow_digest(hashed["checksum"], salt)
+            # Where dbt_project.yml reads no variable, there is nothing to guess.
+            if hashed["checksum"] != OF_NOTHING:
+                hashed["checksum"] = slow_digest(hashed["checksum"], salt)
         files = document["files"].items()
         texts = {file_id: digest_of_file(_path(file["path"])) for file_id, file in files}
         terms = ParseTerms(
