@@ -320,7 +320,7 @@ PURE = {
     *("text", "untouched", "wording"),
 }
 EDGE = {
-    *("dbt.commands", "dbt.driver", "dbt.process", "dbt.saved_parse", "dbt.warehouse"),
+    *("dbt.ahead", "dbt.commands", "dbt.driver", "dbt.process", "dbt.saved_parse", "dbt.warehouse"),
     *("git", "profiles", "pulls"),
     *("rest", "runner", "web"),
     *("stores", "stores.altimate", "stores.artifact", "stores.bucket", "stores.bundles"),

@@ -5,15 +5,19 @@ It has its own rules of what is modified (test_reasons), words for errors, and r
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.e2e.alike import differences, in_target_path, normal_text
 from tests.e2e.once import made_once
 from tests.e2e.shop import WAREHOUSE, Shop, names, node, python_with_duckdb, report_statuses
 from tests.e2e.shop_files import FILES
+from tests.e2e.test_errors import program
 from tests.environments import DBT_V2, DBT_VERSIONS, dbt_bin
 
 pytestmark = pytest.mark.dbt
@@ -116,6 +120,35 @@ def test_failing_model__is_red_with_what_the_database_said(shop: Shop) -> None:
     [cause] = report["causes"]
     assert cause["unique_ids"] == ["model.shop.orders"]
     assert cause["message"].startswith('Binder Error: Values list "paid" does not have a column')
+
+
+def more_space(shop: Shop) -> None:
+    """What dbt v2 does not take for a change."""
+    shop.replace(ORDERS, "select", "select ")
+
+
+@pytest.mark.parametrize("edit", [change_orders, more_space])
+def test_build_that_begins_with_the_plan__is_as_one_by_itself(
+    shop: Shop, edit: Callable[[Shop], None], tmp_path: Path
+) -> None:
+    # A script may do anything, so with one the build begins when it is asked for.
+    script = program(tmp_path / "script", f'exec {shlex.quote(str(shop.dbt / "dbt"))} "$@"')
+    shop.pull_request(edit)
+    apart, together = shop.copy(tmp_path / "apart").with_dbt(script), shop.copy(tmp_path / "v2")
+    theirs, ours = log_and_artifacts(apart), log_and_artifacts(together)
+    assert not (found := "\n".join(differences(theirs, ours))), found
+    assert ("run_results.json" in ours) == (edit is change_orders)
+
+
+def log_and_artifacts(shop: Shop) -> dict[str, Any]:
+    """All that a run leaves, but for the folders that dbt is told to work in."""
+    log = normal_text(shop.defer().output, shop.root).splitlines()
+    found = in_target_path(shop)
+    del found["ci-defer/report.json"]["commands"]
+    commands = [line.split()[2] for line in log if line.startswith("+ dbt ")]
+    # Nodes come in the order in which they end.
+    rest = "\n".join(sorted(line for line in log if not line.startswith("+ dbt ")))
+    return {**found, "commands": commands, "log": rest}
 
 
 def unknown_ref(shop: Shop) -> None:

@@ -15,7 +15,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
-from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from ci_defer.dbt import Selection
 from ci_defer.dbt.commands import DbtSettings
 from ci_defer.dbt.driver import DriverEngine
 from ci_defer.dbt.process import Interrupts
+from tests.e2e.alike import differences, in_target_path, normal_text
 from tests.e2e.shop import Shop
 from tests.e2e.test_errors import program
 from tests.samples import Log
@@ -36,9 +36,6 @@ TOTALS = "models/marts/customer_totals.sql"
 STAGING = "models/staging/staging.yml"
 MARTS = "models/marts/marts.yml"
 
-# For those who work on dbt; and a saved parse of the state is gone on from, and not written again.
-LEFT_OUT = {"graph.gpickle", "graph_summary.json", "partial_parse.msgpack", "perf_info.json"}
-
 # Said where there is a saved parse that cannot be used: without a driver nobody tries.
 IN_FULL = "dbt parsed the whole project: "
 
@@ -46,18 +43,6 @@ IN_FULL = "dbt parsed the whole project: "
 OF_PARSING = "UnableToPartialParse"
 
 OF_NODE = r"\d+ of \d+"
-
-# What is another one each time, by the name of its field.
-PASSING = {
-    *("execution_time", "elapsed_time", "started_at", "completed_at", "generated_at", "created_at"),
-    *("invocation_id", "invocation_started_at", "run_started_at", "thread_id", "seconds", "_added"),
-    *("started", "ended", "duration_seconds", "build_seconds", "total_seconds", "user_id"),
-    "parsed_in_full",
-    # Where production parsed it: dbt does not mend that in a partial parse, a saved one is mended.
-    "root_path",
-    # Of a model's source file: found when it is checked out.
-    *("modification_time", "last_updated", "latest_partition"),
-}
 
 
 def change_totals(shop: Shop) -> None:
@@ -242,21 +227,12 @@ def made(shop: Shop, scenario: Scenario) -> dict[str, Any]:
     def text(value: str) -> str:
         return normal_text(value, shop.root)
 
-    documents = [path for path in shop.target.rglob("*.json") if path.name not in LEFT_OUT]
-    folders = [shop.target / "compiled", shop.target / "run"]
-    queries = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files = {path: path.read_text(encoding="utf-8") for path in [*documents, *queries]}
     return {
         "exit code": ran.exit_code,
         "log": in_order(text(ran.output)),
         "outputs": text(outputs.read_text(encoding="utf-8")),
         "names of events": events(shop.project / "logs" / "dbt.log"),
-        **{
-            str(path.relative_to(shop.target)): normal(json.loads(content), text)
-            if path in documents
-            else text(content)
-            for path, content in files.items()
-        },
+        **in_target_path(shop),
     }
 
 
@@ -273,48 +249,6 @@ def in_order(log: str) -> str:
     of_nodes = (re.sub(OF_NODE, "n of m", line) for line in lines if re.search(OF_NODE, line))
     rest = iter(sorted(of_nodes))
     return "\n".join(next(rest) if re.search(OF_NODE, line) else line for line in lines)
-
-
-def changed(theirs: str, ours: str) -> str:
-    lines = unified_diff(theirs.splitlines(), ours.splitlines(), n=0, lineterm="")
-    return "\n".join(list(lines)[2:])
-
-
-def differences(theirs: Any, ours: Any, path: str = "") -> Iterator[str]:
-    """Where two documents differ, and how."""
-    if isinstance(theirs, dict) and isinstance(ours, dict):
-        for key in {**theirs, **ours}:
-            yield from differences(theirs.get(key), ours.get(key), f"{path}/{key}")
-    elif isinstance(theirs, str) and isinstance(ours, str) and theirs != ours:
-        yield f"{path}: {changed(theirs, ours)}"
-    elif theirs != ours:
-        yield f"{path}: {theirs!r} != {ours!r}"
-
-
-def normal_text(text: str, root: Path) -> str:
-    """Without folders, times and ids."""
-    text = text.replace(str(root), "ROOT")
-    text = re.sub(r"ci_defer_[0-9a-f]{32}", "DELIMITER", text)
-    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID", text)
-    text = re.sub(r"(/ci-defer-(?:profiles-)?|\b[0-9a-f]{12}-)[a-z0-9_]{8}\b", r"\1X", text)
-    text = re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", text)
-    text = re.sub(r"(?<=__dbt_tmp)\d{20}", "TIME", text)
-    text = re.sub(r'(?<="pid": )\d+|(?<="execution_time": )[\d.e-]+', "N", text)
-    text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?", "TIME", text)
-    text = re.sub(r"\d\d:\d\d:\d\d(\.\d+)?", "TIME", text)
-    text = re.sub(r"\b\d+(\.\d+)?( ?s\b| seconds| min\b)", "DURATION", text)
-    return re.sub(r"\.{4,}", "....", text)
-
-
-def normal(value: Any, text: Callable[[str], str]) -> Any:
-    if isinstance(value, dict):
-        return {text(key): normal(item, text) for key, item in value.items() if key not in PASSING}
-    if isinstance(value, list):
-        items = [normal(item, text) for item in value]
-        # Results: in the order in which they came.
-        has_ids = all(isinstance(item, dict) and "unique_id" in item for item in items)
-        return sorted(items, key=lambda item: str(item["unique_id"])) if has_ids else items
-    return text(value) if isinstance(value, str) else value
 
 
 @pytest.fixture

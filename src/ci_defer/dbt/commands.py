@@ -108,8 +108,7 @@ class CommandEngine:
         return self._run("clone", *flags, *own, "--write-json").invocation
 
     def build(self, selection: Selection) -> Built:
-        own = self._settings.arguments
-        ran = self._run("build", *_selecting(selection), *own, "--write-json")
+        ran = self._run("build", *self._flags_of_build(selection))
         return Built(ran.invocation, self._manifest)
 
     def run_operation(self, macro: str) -> Operation:
@@ -121,15 +120,7 @@ class CommandEngine:
     def _run(self, command: str, *flags: str, keep_output: bool = False) -> _Ran:
         if self._interrupts.received:
             raise Cancelled("Cancelled before dbt was started.")
-        settings = self._settings
-        command_line = ["dbt", command, "--project-dir", str(settings.project_dir)]
-        if settings.profiles_dir:
-            command_line += ["--profiles-dir", str(settings.profiles_dir)]
-        if settings.target:
-            command_line += ["--target", settings.target]
-        if command != "deps":
-            command_line += ["--target-path", str(settings.target_path)]
-        command_line += flags
+        command_line = ["dbt", *self._arguments(command, *flags)]
         program = self._find_program()
         self._console.info(f"+ {shlex.join(command_line)}")
         with self._console.passthrough() as write:
@@ -154,6 +145,20 @@ class CommandEngine:
             tuple(command_line), ended.exit_code, ended.seconds, tail, ended.interrupted
         )
         return _Ran(invocation, ended.output)
+
+    def _arguments(self, command: str, *flags: str) -> list[str]:
+        settings = self._settings
+        made = [command, "--project-dir", str(settings.project_dir)]
+        if settings.profiles_dir:
+            made += ["--profiles-dir", str(settings.profiles_dir)]
+        if settings.target:
+            made += ["--target", settings.target]
+        if command != "deps":
+            made += ["--target-path", str(settings.target_path)]
+        return [*made, *flags]
+
+    def _flags_of_build(self, selection: Selection) -> tuple[str, ...]:
+        return (*_selecting(selection), *self._settings.arguments, "--write-json")
 
     @property
     def _manifest(self) -> Path:

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from ci_defer.dbt import Built, Connection, Parsed, Plan, SavedParse, Selection, inside
-from ci_defer.dbt.commands import CommandEngine
+from ci_defer.dbt.ahead import AheadEngine
 from ci_defer.dbt.process import Conversation, Ended
 from ci_defer.errors import Cancelled
 
@@ -136,7 +136,7 @@ def _restore(saved: SavedParse) -> dict[str, Any]:
     return {**terms, **{name: str(path) for name, path in paths.items()}}
 
 
-class DriverEngine(CommandEngine):
+class DriverEngine(AheadEngine):
     """Runs the commands of dbt Core in one process, others as a child process each.
 
     To be closed: only then are all artifacts written.
@@ -179,6 +179,7 @@ class DriverEngine(CommandEngine):
         elif self._driver and self._driver.close() and not self._interrupts.received:
             self._console.info("dbt could not write all of its artifacts.")
         self._forget()
+        super().close()
 
     def _forget(self) -> None:
         if self._folder:

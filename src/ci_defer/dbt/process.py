@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -115,18 +115,70 @@ def run(
     The last `keep_lines` lines are kept, or all of them.
     Raises OSError when the program cannot be started.
     """
-    started = time.monotonic()
-    process = _spawn(command, cwd, environ)
-    interrupts.attach(process)
-    try:
-        # stdout=PIPE makes it one.
-        with cast("IO[bytes]", process.stdout) as output:
-            lines = _pass_through(output, write, keep_lines)
-        exit_code = process.wait()
-    finally:
-        interrupts.detach()
-        _end(process)
-    return Ended(exit_code, time.monotonic() - started, lines, interrupts.received > 0)
+    return Started(command, cwd=cwd, environ=environ, interrupts=interrupts).wait(write, keep_lines)
+
+
+class Feed(Protocol):
+    """Something that a process reads while it runs, in pieces as it takes them."""
+
+    def fileno(self) -> int:
+        """The descriptor to which it is written."""
+        ...
+
+    def give(self) -> bool:
+        """Write what can be written without waiting; False when there was nothing left."""
+        ...
+
+    def close(self) -> None:
+        """Let the process see that this was all."""
+        ...
+
+
+class Started:
+    """A process that runs, and whose output is held back until somebody waits for its end.
+
+    Raises OSError when it cannot be started.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path,
+        environ: Mapping[str, str],
+        interrupts: Interrupts,
+    ) -> None:
+        self._interrupts = interrupts
+        self._process = _spawn(command, cwd, environ)
+
+    def wait(
+        self,
+        write: Callable[[bytes], None] | None,
+        keep_lines: int | None = TAIL_LINES,
+        feed: Feed | None = None,
+    ) -> Ended:
+        """Pass its output through until it ends, as `run` does. The seconds are those of this."""
+        started = time.monotonic()
+        self._interrupts.attach(self._process)
+        try:
+            # stdout=PIPE makes it one.
+            with cast("IO[bytes]", self._process.stdout) as output:
+                lines = _pass_through(output, write, keep_lines, feed)
+            exit_code = self._process.wait()
+        finally:
+            self._interrupts.detach()
+            _end(self._process)
+        seconds = time.monotonic() - started
+        return Ended(exit_code, seconds, lines, self._interrupts.received > 0)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """End it at once, before anybody has waited for it."""
+        _signal_group(self._process, signal.SIGKILL)
+        self._process.communicate()
 
 
 class Conversation:
@@ -283,15 +335,30 @@ def _spawn(
 
 
 def _pass_through(
-    output: IO[bytes], write: Callable[[bytes], None] | None, keep: int | None
+    output: IO[bytes],
+    write: Callable[[bytes], None] | None,
+    keep: int | None,
+    feed: Feed | None,
 ) -> tuple[str, ...]:
     lines = Lines(keep)
-    # os.read returns what is there: output is shown when it comes, not when a buffer is full.
-    while chunk := os.read(output.fileno(), READ_SIZE):
-        if write:
-            write(chunk)
-        lines.add(chunk)
-    return lines.end()
+    with selectors.DefaultSelector() as selector:
+        selector.register(output, selectors.EVENT_READ)
+        if feed:
+            selector.register(feed, selectors.EVENT_WRITE)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if feed and feed in ready and not feed.give():
+                selector.unregister(feed)
+                feed.close()
+            if output not in ready:
+                continue
+            # It returns what is there: output is shown when it comes, not when a buffer is full.
+            chunk = os.read(output.fileno(), READ_SIZE)
+            if not chunk:
+                return lines.end()
+            lines.add(chunk)
+            if write:
+                write(chunk)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
