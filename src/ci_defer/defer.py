@@ -144,6 +144,8 @@ def defer(
         problem = Problem(message=error.message, hint=error.hint, exit_code=error.exit_code)
         outcome = Outcome.NO_STATE if isinstance(error, StateNotFound) else Outcome.ERROR
         return run.report(outcome, _first_line(error.message), problem=problem)
+    finally:
+        run.forget()
 
 
 @dataclass
@@ -194,6 +196,11 @@ class _Run:
                     log=self.log,
                 )
             )
+
+    def forget(self) -> None:
+        """Let go of the manifests: dbt, which may still be writing, takes the most memory then."""
+        self.found = self.manifest = self.explained = None
+        self.compiled, self.to_build = {}, ()
 
     def close(self) -> None:
         """Let dbt end, and write what it still has to."""

@@ -139,8 +139,8 @@ def footprint_of(
         adapter=adapter,
         created_at=created_at,
         relations=relations,
-        schemas=_places(relations),
-        production_schemas=_places(map(Relation.of, all_there(production) if production else ())),
+        schemas=_places(plan),
+        production_schemas=_places(all_there(production) if production else ()),
     )
 
 
@@ -218,9 +218,12 @@ class _Places:
         return bool(databases) and (not database or not databases.isdisjoint({database, ""}))
 
 
-def _places(relations: Iterable[Relation]) -> list[Schema]:
+def _places(nodes: Iterable[Node]) -> list[Schema]:
     """The schemas of these, each one once."""
-    return list({_plain_place(item.place): item.place for item in relations}.values())
+    # There are few of them, and production has thousands of nodes.
+    named = dict.fromkeys((node.database or "", node.schema or "") for node in nodes)
+    places = [Schema(database=database, schema=schema) for database, schema in named]
+    return list({_plain_place(place): place for place in places}.values())
 
 
 def _plain_place(place: Schema) -> tuple[str, str]:

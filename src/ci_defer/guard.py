@@ -52,8 +52,8 @@ def keep_to_schema(
     request is closed must not be there.
     """
     if production:
-        theirs = {_plain_schema(node) for node in all_there(production)}
-        shared = [node for node in plan if _plain_schema(node) in theirs]
+        theirs = {plain(name) for name in {_schema(node) for node in all_there(production)}}
+        shared = [node for node in plan if plain(_schema(node)) in theirs]
         if shared:
             schemas = listing(list(dict.fromkeys(_schema(node) for node in shared)))
             raise ConfigurationError(
@@ -143,10 +143,6 @@ def _relations(nodes: Sequence[Node]) -> str:
 
 def _schema(node: Node) -> str:
     return ".".join(part for part in (node.database, node.schema) if part)
-
-
-def _plain_schema(node: Node) -> str:
-    return plain(_schema(node))
 
 
 def _plain(node: Node) -> str:
