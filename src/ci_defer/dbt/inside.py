@@ -20,6 +20,8 @@ import dataclasses
 import functools
 import gc
 import hashlib
+import importlib
+import importlib.util
 import json
 import os
 import re
@@ -83,6 +85,11 @@ INTERRUPTED = 130
 
 # hashlib.scrypt: 16 MB and some 40 ms.
 SCRYPT = {"n": 2**14, "r": 8, "p": 1}
+
+
+MOST_DESCRIPTORS = 1024
+# What dbt imports late and what takes long to compile, the longest first. Not all of it is there.
+COMPILED_BESIDE = ("networkx", "sqlglot", "daff", "agate", "dbt.task.build")
 
 
 class Surprise(Exception):
@@ -1130,6 +1137,45 @@ def main(requests: IO[str], answers: IO[str]) -> None:
     return None
 
 
+def compile_beside() -> None:
+    """Where dbt was installed just now, let another process compile a part of it meanwhile.
+
+    Python compiles a module when it is first imported, which takes most of that import, and keeps
+    what it made beside the module: who comes second finds it there.
+    """
+    with contextlib.suppress(Exception):
+        found = importlib.util.find_spec(COMPILED_BESIDE[0])
+        if (
+            sys.dont_write_bytecode
+            or (os.cpu_count() or 1) == 1
+            or not (found and found.origin and found.cached)
+            or os.path.exists(found.cached)
+            or not (sys.pycache_prefix or os.access(os.path.dirname(found.origin), os.W_OK))
+        ):
+            return
+        started = os.fork()
+        if not started:
+            _import_in_a_child(COMPILED_BESIDE)
+        os.waitpid(started, 0)
+
+
+def _import_in_a_child(names: Iterable[str]) -> NoReturn:
+    """Import in a child of this process, which nobody has to wait for, and end."""
+    try:
+        if os.fork():
+            os._exit(0)
+        # Who reads from a pipe of ours waits for all who could write to it.
+        os.closerange(0, MOST_DESCRIPTORS)
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)
+        gc.disable()
+        for name in names:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    finally:
+        os._exit(0)
+
+
 def _end(exit_code: int) -> NoReturn:
     # Without freeing half a gigabyte, object by object; adapters may have something to close.
     atexit._run_exitfuncs()  # noqa: SLF001 - as the interpreter does
@@ -1150,6 +1196,7 @@ if __name__ == "__main__":
     if not (sys.flags.isolated or getattr(sys.flags, "safe_path", False)):
         sys.path[0] = os.path.dirname(program)
     try:
+        compile_beside()
         main(_pipe(requests_number, "r"), _pipe(answers_number, "w"))
     except KeyboardInterrupt:
         # While dbt is imported, or between two commands: dbt itself has nothing to cancel.
