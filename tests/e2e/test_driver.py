@@ -42,6 +42,10 @@ IN_FULL = "dbt parsed the whole project: "
 # The saved parse is not the one in the target path, which may fit otherwise.
 OF_PARSING = "UnableToPartialParse"
 
+# How many idle connections dbt cancels depends on the numbers that the system gives to threads: dbt
+# has one for each, and who comes second under a number takes the place of the first.
+CANCEL, OF_CANCEL = "CANCEL query ", "LogCancelLine"
+
 OF_NODE = r"\d+ of \d+"
 
 
@@ -240,12 +244,13 @@ def events(log: Path) -> str:
     """The names of dbt's own events, from both commands."""
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     names = (json.loads(line)["info"]["name"] for line in lines)
-    return "\n".join(sorted(name for name in names if name != OF_PARSING))
+    return "\n".join(sorted(name for name in names if name not in (OF_PARSING, OF_CANCEL)))
 
 
 def in_order(log: str) -> str:
     """The lines of a log, where they come: but those of nodes have no order that means anything."""
-    lines = [line for line in log.splitlines() if not line.startswith(IN_FULL)]
+    whole = log.splitlines()
+    lines = [line for line in whole if not line.startswith(IN_FULL) and CANCEL not in line]
     of_nodes = (re.sub(OF_NODE, "n of m", line) for line in lines if re.search(OF_NODE, line))
     rest = iter(sorted(of_nodes))
     return "\n".join(next(rest) if re.search(OF_NODE, line) else line for line in lines)
