@@ -239,6 +239,22 @@ def test_edit_alone__is_parsed_from_a_saved_parse_unless_dbt_refuses(dbt: Dbt, n
     assert is_said(back, why_in_full(dbt.base, now))
 
 
+DESCRIBED = {
+    "macros/macros.yml": "macros: [{name: outer, description: x}]\n",
+    "models/marts/more.yml": "models: [{name: paid, description: x}]\n",
+    "seeds/large.yml": "seeds: [{name: large, description: x}]\n",
+    "tests/tests.yml": "data_tests: [{name: no_large_orders, description: x}]\n",
+    "analyses/analyses.yml": "analyses: [{name: study, description: x}]\n",
+}
+
+
+@pytest.mark.parametrize("file", DESCRIBED)
+def test_described_in_a_new_file__is_changed_in_place(dbt: Dbt, file: str) -> None:
+    # dbt does not parse again what the file describes: it writes into what it had saved.
+    now = edited(dbt.base, create(file, DESCRIBED[file]))
+    assert compared(dbt, now, dbt.saved_base).in_full == ""
+
+
 @pytest.mark.parametrize("seed", range(LONG or 2))
 def test_random_edits__are_parsed_from_a_saved_parse(dbt: Dbt, seed: int) -> None:
     random = Random(seed)

@@ -28,6 +28,7 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
+from operator import is_
 from typing import IO, Any, NoReturn
 
 # While dbt makes its objects there is little to collect: with the default, looking for it takes a
@@ -636,7 +637,7 @@ class SavedParse:
         self._terms = terms
         self.stands_for = terms["stands_for"]
         self.as_it_was: Any = None
-        self._links: dict[int, Any] = {}
+        self._was: dict[int, tuple[Any, ...]] = {}
         self._named: dict[str, set[tuple[str, str]]] = {}
         self.is_tried = False
         self.is_used = False
@@ -649,15 +650,15 @@ class SavedParse:
         try:
             manifest = self._load(loader)
             is_usable, _ = loader.is_partial_parsable(manifest)
+            if is_usable and self.stands_for:
+                self.as_it_was = _copied(manifest)
+                self._was = {id(item): _state(item) for item in _of(manifest, *COMPARED_BY_ID)}
         except Exception as error:  # Whatever is wrong with it, dbt can parse without.
             self.why_not = f"{error}" if isinstance(error, Surprise) else repr(error)
             return None
         if not is_usable:
             return None
         self._named = {key: made for key, file in manifest.files.items() if (made := _named(file))}
-        if self.stands_for:
-            self.as_it_was = _copied(manifest)
-            self._links = {id(item): _links(item) for item in _of(manifest, *COMPARED_BY_ID)}
         self.is_used = True
         return manifest
 
@@ -691,9 +692,10 @@ class SavedParse:
 
     def _has_kept(self, item: Any) -> bool:
         """Whether an item of it is still as it was, but for the name of one relation."""
-        # dbt changes in place what others depend on.
-        is_named_once = not any(getattr(item, name, None) for name in NAMED_ELSEWHERE)
-        return is_named_once and self._links.get(id(item)) == _links(item)
+        if any(getattr(item, name, None) for name in NAMED_ELSEWHERE):
+            return False
+        was, state = self._was.get(id(item), ()), _state(item)
+        return len(was) == len(state) and was[0] == state[0] and all(map(is_, was[1:], state[1:]))
 
     def _load(self, loader: Any) -> Any:
         from dbt.contracts.graph.manifest import Manifest
@@ -1046,6 +1048,15 @@ def _links(item: Any) -> tuple[tuple[str, ...], ...]:
     """The nodes and macros that an item depends on: seeds have none of the former, docs neither."""
     depends_on = getattr(item, "depends_on", None)
     return tuple(tuple(getattr(depends_on, name, ())) for name in ("nodes", "macros"))
+
+
+def _state(item: Any) -> tuple[Any, ...]:
+    """What an item is by now: dbt changes it in place, as when a new yml file describes it.
+
+    Its values themselves, which are there for as long as this is: what has the same identity later
+    is the same. Only the lists of what it depends on are changed without being replaced.
+    """
+    return (_links(item), *vars(item).values())
 
 
 def _names(node: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
