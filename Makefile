@@ -50,7 +50,7 @@ environments: $(CACHE)/dev.done $(TOOLS:%=$(CACHE)/%.done) $(CACHE)/node.done $(
 
 lock: $(UV)  ## Make all locks anew.
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
-	$(COMPILE) pyproject.toml --group build -o requirements/action.txt
+	$(COMPILE) pyproject.toml -o requirements/action.txt
 	$(COMPILE) pyproject.toml --group build --extra demo -o requirements/demo.txt
 	$(COMPILE) pyproject.toml --group build --group dev -o requirements/dev.txt
 	for dbt in $(DBTS); do $(COMPILE) requirements/$$dbt.in -o requirements/$$dbt.txt; done

@@ -46,9 +46,17 @@ own_uv() {
 
 install_own() {
   own_uv venv --quiet --clear --python '>=3.10' "$own"
-  own_uv pip sync --quiet --require-hashes --python "$own" requirements/action.txt
-  own_uv pip install --quiet --no-deps --no-build-isolation --python "$own" .
+  # What a lock names is the same wherever it comes from: with a warm cache nobody need be asked.
+  sync_own --offline 2>/dev/null || sync_own
+  # ci-defer itself stays where it is; building and copying it takes longer than its dependencies.
+  local packages
+  packages="$("$own/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+  echo "$checkout/src" >"$packages/ci_defer.pth"
   touch "$own/installed"
+}
+
+sync_own() {
+  own_uv pip sync --quiet --require-hashes --python "$own" "$@" requirements/action.txt
 }
 
 install_dbt() {

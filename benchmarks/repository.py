@@ -105,6 +105,11 @@ class Place:
         return self.root / "warehouse.duckdb"
 
     @property
+    def action(self) -> Path:
+        """Where the runner has downloaded the action to."""
+        return self.root / "action"
+
+    @property
     def store(self) -> Path:
         """Where `ci-defer onboard` has published commit A."""
         return self.root / "store"
