@@ -218,6 +218,8 @@ def test_comparable__reads_projects_in_any_encoding(tmp_path: Path) -> None:
         ({}, {}, ""),
         ({"metadata": 1}, {"metadata": 2}, ""),
         ({"nodes": {"a": {"created_at": 1}}}, {"nodes": {"a": {"created_at": 2}}}, ""),
+        ({"group_map": {"a": ["x", "y"]}}, {"group_map": {"a": ["y", "x"]}}, ""),
+        ({"group_map": {"a": ["x"]}}, {"group_map": {"a": ["y"]}}, "group_map.a"),
         ({"nodes": {"a": 1}}, {"nodes": {}}, "nodes.a"),
         ({"nodes": {"a": [1, 2]}}, {"nodes": {"a": [2, 1]}}, "nodes.a"),
         ({"disabled": {"a": [{"created_at": 1}]}}, {"disabled": {"a": [{"created_at": 2}]}}, ""),

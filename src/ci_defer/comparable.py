@@ -174,6 +174,9 @@ def difference(one: Path, other: Path) -> str:
     for manifest in (ours, theirs):
         # When it was made, and by which invocation.
         manifest.pop("metadata", None)
+        # The nodes of a group are in the order that they were parsed in.
+        for unique_ids in (manifest.get("group_map") or {}).values():
+            unique_ids.sort()
     return next(_differences(ours, theirs), "")
 
 

@@ -242,6 +242,8 @@ def test_edit_alone__is_parsed_from_a_saved_parse_unless_dbt_refuses(dbt: Dbt, n
 DESCRIBED = {
     "macros/macros.yml": "macros: [{name: outer, description: x}]\n",
     "models/marts/more.yml": "models: [{name: paid, description: x}]\n",
+    "models/marts/config.yml": "models: [{name: paid, config: {materialized: view, tags: [x]}}]\n",
+    "models/marts/columns.yml": "models: [{name: paid, columns: [{name: n, data_type: int}]}]\n",
     "seeds/large.yml": "seeds: [{name: large, description: x}]\n",
     "tests/tests.yml": "data_tests: [{name: no_large_orders, description: x}]\n",
     "analyses/analyses.yml": "analyses: [{name: study, description: x}]\n",
@@ -250,7 +252,8 @@ DESCRIBED = {
 
 @pytest.mark.parametrize("file", DESCRIBED)
 def test_described_in_a_new_file__is_changed_in_place(dbt: Dbt, file: str) -> None:
-    # dbt does not parse again what the file describes: it writes into what it had saved.
+    # dbt does not parse again what the file describes: it writes into what it had saved. What it
+    # selects by `state:modified` is compared with what it was before.
     now = edited(dbt.base, create(file, DESCRIBED[file]))
     assert compared(dbt, now, dbt.saved_base).in_full == ""
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import copy
 import dataclasses
 import functools
 import gc
@@ -28,7 +29,6 @@ import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
-from operator import is_
 from typing import IO, Any, NoReturn
 
 # While dbt makes its objects there is little to collect: with the default, looking for it takes a
@@ -68,6 +68,9 @@ AS_IN_MEMORY = frozenset({"selectors", "parent_map", "child_map", "group_map"})
 OF_THIS_RUN = frozenset({"schema", "relation_name", "root_path", "created_at"})
 # What is only in memory of an item: what it may be deferred to.
 DEFERRED = frozenset({"defer_relation", "defer_function"})
+LINKS = ("nodes", "macros")
+# dbt fills it in after each parse, saved or not, and shows it to nobody but `dbt ls`.
+MADE_OF_LINKS = ("direct_parents",)
 DEFINED_IN_YML = ("exposures", "metrics", "semantic_models", "saved_queries", "unit_tests")
 # What dbt takes of a node that is deferred to, besides its config.
 OF_A_RELATION = (
@@ -321,7 +324,7 @@ class Dbt:
                 return self._states[key]
             stand: Any = None
             if self._saved and self._saved.is_used and key == self._saved.stands_for:
-                stand = _StandIn(self._saved.as_it_was)
+                stand = _StandIn(self._saved.before)
             elif key == self._only_deferred_to:
                 stand = _Relations(states.WritableManifest, states.Manifest)
             replaced = _replaced(states, WritableManifest=stand, Manifest=stand)
@@ -637,7 +640,7 @@ class SavedParse:
         self._terms = terms
         self.stands_for = terms["stands_for"]
         self.as_it_was: Any = None
-        self._was: dict[int, tuple[Any, ...]] = {}
+        self._states: dict[int, _State] = {}
         self._named: dict[str, set[tuple[str, str]]] = {}
         self.is_tried = False
         self.is_used = False
@@ -652,7 +655,8 @@ class SavedParse:
             is_usable, _ = loader.is_partial_parsable(manifest)
             if is_usable and self.stands_for:
                 self.as_it_was = _copied(manifest)
-                self._was = {id(item): _state(item) for item in _of(manifest, *COMPARED_BY_ID)}
+                items = _of(manifest, *COMPARED_BY_ID)
+                self._states = {id(item): _State(item) for item in items}
         except Exception as error:  # Whatever is wrong with it, dbt can parse without.
             self.why_not = f"{error}" if isinstance(error, Surprise) else repr(error)
             return None
@@ -694,8 +698,17 @@ class SavedParse:
         """Whether an item of it is still as it was, but for the name of one relation."""
         if any(getattr(item, name, None) for name in NAMED_ELSEWHERE):
             return False
-        was, state = self._was.get(id(item), ()), _state(item)
-        return len(was) == len(state) and was[0] == state[0] and all(map(is_, was[1:], state[1:]))
+        return id(item) in self._states and self._states[id(item)].is_of(item)
+
+    @functools.cached_property
+    def before(self) -> Any:
+        """The manifest that it is of. What dbt has changed in place since is another object now."""
+        for name in COMPARED_BY_ID:
+            items = getattr(self.as_it_was, name, None) or {}
+            for key, item in items.items():
+                if not self._states[id(item)].is_of(item):
+                    items[key] = self._states[id(item)].restored(item)
+        return self.as_it_was
 
     def _load(self, loader: Any) -> Any:
         from dbt.contracts.graph.manifest import Manifest
@@ -793,6 +806,37 @@ class SavedParse:
 
     def _digest(self, text: str) -> str:
         return slow_digest(text, self._terms["salt"])
+
+
+class _State:
+    """What an item was: dbt changes it in place, as when a new yml file describes it.
+
+    It replaces the values then. Only the lists of what an item depends on are changed themselves.
+    """
+
+    __slots__ = ("_links", "_values")
+
+    def __init__(self, item: Any) -> None:
+        self._values = vars(item).copy()
+        self._links = _links(item)
+
+    def is_of(self, item: Any) -> bool:
+        # Most are the same objects, which a dictionary looks at first.
+        if self._links != _links(item):
+            return False
+        made = {name: self._values[name] for name in MADE_OF_LINKS if name in self._values}
+        return bool(self._values == ({**vars(item), **made} if made else vars(item)))
+
+    def restored(self, item: Any) -> Any:
+        was = copy.copy(item)
+        vars(was).clear()
+        vars(was).update(self._values)
+        if hasattr(was, "depends_on"):
+            was.depends_on = copy.copy(was.depends_on)
+            for number, name in enumerate(LINKS):
+                if hasattr(was.depends_on, name):
+                    setattr(was.depends_on, name, [*self._links[number]])
+        return was
 
 
 def _as_artifact(item: Any) -> Any:
@@ -1047,16 +1091,7 @@ def _of(manifest: Any, *collections: str) -> Iterator[Any]:
 def _links(item: Any) -> tuple[tuple[str, ...], ...]:
     """The nodes and macros that an item depends on: seeds have none of the former, docs neither."""
     depends_on = getattr(item, "depends_on", None)
-    return tuple(tuple(getattr(depends_on, name, ())) for name in ("nodes", "macros"))
-
-
-def _state(item: Any) -> tuple[Any, ...]:
-    """What an item is by now: dbt changes it in place, as when a new yml file describes it.
-
-    Its values themselves, which are there for as long as this is: what has the same identity later
-    is the same. Only the lists of what it depends on are changed without being replaced.
-    """
-    return (_links(item), *vars(item).values())
+    return tuple(tuple(getattr(depends_on, name, ())) for name in LINKS)
 
 
 def _names(node: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
