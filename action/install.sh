@@ -52,6 +52,8 @@ install_own() {
   local packages
   packages="$("$own/bin/python" -I -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
   echo "$checkout/src" >"$packages/ci_defer.pth"
+  # Python compiles what is imported first: while dbt is installed there is time for that.
+  "$own/bin/python" -I -c 'import ci_defer.flows'
   touch "$own/installed"
 }
 
@@ -65,6 +67,8 @@ install_dbt() {
   IFS=$' \t\n' read -r -d '' -a requirements <<<"$install" || true
   "$uv" venv --quiet --clear --python python3 "$dbt"
   "$uv" pip install --python "$dbt" "${requirements[@]}"
+  # Begin to compile what dbt will import. It goes on in a process of its own.
+  "$dbt/bin/python" -I "$checkout/src/ci_defer/dbt/inside.py" || true
   touch "$dbt/installed"
 }
 

@@ -34,7 +34,7 @@ if sys.argv[1:] == ["wait"]:
     while not os.path.exists(sys.argv[0] + ".done"):
         pass
 """
-FIRST, _, _, LAST, _ = inside.COMPILED_BESIDE
+FIRST, SECOND, LAST = (inside.COMPILED_BESIDE[number] for number in (0, 1, -2))
 
 
 class Modules:
@@ -44,7 +44,7 @@ class Modules:
         self.folder = folder
         (folder / f"{FIRST}.py").write_text(MODULE)
         # One in between that cannot be imported holds up nothing.
-        (folder / f"{inside.COMPILED_BESIDE[1]}.py").write_text("raise ValueError('broken')")
+        (folder / f"{SECOND}.py").write_text("raise ValueError('broken')")
         done = f"open({str(folder / 'program.py.done')!r}, 'w').close()\n"
         (folder / f"{LAST}.py").write_text(MODULE + done)
         (folder / "program.py").write_text(PROGRAM)
@@ -97,6 +97,17 @@ def test_compile_beside__is_not_waited_for(modules: Modules) -> None:
     # That this returns says it all: a pipe that the other process held would be waited for.
     modules.run()
     Path(gate).write_text("")
+
+
+@needs_two_processors
+def test_compile_beside__is_begun_by_the_installation(modules: Modules) -> None:
+    # As action/install.sh does.
+    command, path = [sys.executable, inside.__file__], {"PYTHONPATH": str(modules.folder)}
+    ran = subprocess.run(command, env=path, capture_output=True, check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+    while not (modules.folder / "program.py.done").exists():
+        pass
+    assert {FIRST, LAST} <= modules.compiled
 
 
 @needs_two_processors

@@ -92,8 +92,17 @@ SCRYPT = {"n": 2**14, "r": 8, "p": 1}
 
 
 MOST_DESCRIPTORS = 1024
-# What dbt imports late and what takes long to compile, the longest first. Not all of it is there.
-COMPILED_BESIDE = ("networkx", "sqlglot", "daff", "agate", "dbt.task.build")
+# What dbt imports late or what needs nothing of it, the longest first. Not all of it is there.
+COMPILED_BESIDE = (
+    "networkx",
+    "sqlglot",
+    "daff",
+    "agate",
+    "pydantic",
+    "requests",
+    "yaml",
+    "dbt.task.build",
+)
 
 
 class Surprise(Exception):
@@ -1236,6 +1245,10 @@ def _pipe(number: str, mode: str) -> IO[str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) == 1:
+        # Asked by action/install.sh, which has just installed dbt.
+        compile_beside()
+        sys.exit()
     _, program, requests_number, answers_number = sys.argv
     # As when the program itself is started: where it is, and not where this file is. With -I and
     # -P neither is there.
