@@ -33,10 +33,10 @@ class Usage:
     """What one run took.
 
     `wall`, `cpu` and `own` are seconds: `cpu` of processor time of the program and of all that it
-    has waited for, `own` of the program alone, as far as samples show it. `process` is the
-    peak of the largest process in bytes of resident memory, as the kernel recorded it. `tree` is
-    the peak of all processes together in bytes, with shared pages counted once, as far as samples
-    show it: a peak of less than 50 ms may be between two of them.
+    has waited for, and not of what goes on beside it; `own` of the program alone, as far as samples
+    show it. `process` is the peak of the largest process in bytes of resident memory, as the kernel
+    recorded it. `tree` is the peak of all processes together in bytes, with shared pages counted
+    once, as far as samples show it: a peak of less than 50 ms may be between two of them.
     """
 
     wall: float
