@@ -106,9 +106,7 @@ def warm_up(contestant: Contestant, place: Place) -> None:
     _check_out(contestant, place)
     for step in contestant.steps(place):
         if step.name == SET_UP:
-            # Nothing of it goes on afterwards, which the action has compile what it installed.
-            environ = {**step.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-            measure(step.command, step.folder, environ, place.log)
+            measure(step.command, step.folder, step.environ, place.log, is_alone=True)
 
 
 def check(place: Place, runs: Mapping[Contestant, Run]) -> None:

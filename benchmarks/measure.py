@@ -56,8 +56,18 @@ class Usage:
         )
 
 
-def measure(command: Sequence[str], folder: Path, environ: Mapping[str, str], log: Path) -> Usage:
-    """Run a program in `folder`, with what it says in the file `log`. Raises Failed."""
+def measure(
+    command: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    log: Path,
+    *,
+    is_alone: bool = False,
+) -> Usage:
+    """Run a program in `folder`, with what it says in the file `log`. Raises Failed.
+
+    What it has left running goes on for the next one, unless it `is_alone`.
+    """
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -80,6 +90,9 @@ def measure(command: Sequence[str], folder: Path, environ: Mapping[str, str], lo
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            elif is_alone:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         raise Failed(f"{command} ended with {process.returncode}:\n" + "\n".join(lines))
