@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -124,6 +125,18 @@ def test_whole_run__adds_times_and_takes_the_larger_memory() -> None:
 
 
 # What is measured.
+
+
+def test_measure__ends_what_is_left_running_of_one_that_is_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    command = ["bash", "-c", f"exec 3>{pipe}; sleep 1000 &"]
+    measure(command, tmp_path, clean_environ(tmp_path), tmp_path / "log.txt", is_alone=True)
+    os.set_blocking(reader, True)
+    # The end, which comes when nobody could write any more.
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_measure__sees_the_children(tmp_path: Path) -> None:
