@@ -12,7 +12,12 @@ from typing import Any
 from tests.e2e.shop import Shop
 
 # For those who work on dbt; and a saved parse of the state is gone on from, and not written again.
-LEFT_OUT = {"graph.gpickle", "graph_summary.json", "partial_parse.msgpack", "perf_info.json"}
+# The spans of one test are in the file of another, now and then: six of sixty builds of one project
+# by dbt v2 differed in that, with two threads (2.0.0-preview.196).
+LEFT_OUT = re.compile(
+    r"^(graph\.gpickle|graph_summary\.json|partial_parse\.msgpack|perf_info\.json)$"
+    r"|\.macro_spans\.json$"
+)
 
 # What is another one each time, by the name of its field.
 PASSING = {
@@ -33,9 +38,13 @@ def in_target_path(shop: Shop) -> dict[str, Any]:
     def text(value: str) -> str:
         return normal_text(value, shop.root)
 
-    documents = [path for path in shop.target.rglob("*.json") if path.name not in LEFT_OUT]
+    def files_of(folder: Path, pattern: str) -> list[Path]:
+        files = [path for path in folder.rglob(pattern) if path.is_file()]
+        return [path for path in files if not LEFT_OUT.search(path.name)]
+
+    documents = files_of(shop.target, "*.json")
     folders = [shop.target / "compiled", shop.target / "run"]
-    queries = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    queries = [path for folder in folders for path in files_of(folder, "*")]
     files = {path: path.read_text(encoding="utf-8") for path in [*documents, *queries]}
     return {
         str(path.relative_to(shop.target)): normal(json.loads(content), text)

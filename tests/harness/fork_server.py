@@ -160,7 +160,14 @@ def serve(listener: socket.socket, run: Callable[[], None], folder: Path) -> Non
             connection, _ = listener.accept()
             _, files, _, _ = socket.recv_fds(connection, 1, MOST_FILES)
             with connection.makefile("rb") as message:
-                request = json.load(message)
+                try:
+                    request = json.load(message)
+                except ValueError:
+                    # Who asked was killed before it had said all: nobody waits for an answer.
+                    for file in files:
+                        os.close(file)
+                    connection.close()
+                    continue
             pipe, end = _pipe()
             child = os.fork()
             if child == 0:

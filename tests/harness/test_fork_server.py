@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -88,6 +89,16 @@ def test_forked__serves_several_at_once(recipe: Path) -> None:
     with serving(recipe), subprocess.Popen([program(recipe), "wait", str(pipe)]) as waiting:
         assert ran(recipe, "release", str(pipe)).returncode == 0
         assert waiting.wait() == 0
+
+
+def test_forked__outlives_programs_that_are_killed_while_they_start(recipe: Path) -> None:
+    with serving(recipe):
+        address = str(Path(program(recipe)).resolve().parents[1] / "socket")
+        for said in (b"", b"!", b'!{"arguments": ["ex'):
+            with socket.socket(socket.AF_UNIX) as killed:
+                killed.connect(address)
+                killed.sendall(said)
+        assert ran(recipe, "exit", "7").returncode == 7
 
 
 def test_forked__ends_with_the_last_who_holds_it_and_starts_again(recipe: Path) -> None:
