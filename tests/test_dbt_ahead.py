@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from ci_defer.dbt import Selection
+from ci_defer.dbt import Selection, ahead
 from ci_defer.dbt.ahead import AheadEngine, Gate
 from ci_defer.dbt.commands import DbtSettings
 from ci_defer.dbt.process import READ_SIZE, Interrupts
@@ -125,6 +125,15 @@ def dbt(tmp_path: Path) -> DbtV2:
 
 
 @pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder whose files are kept in memory."""
+    folder = tmp_path / "memory"
+    folder.mkdir()
+    monkeypatch.setattr(ahead, "IN_MEMORY", folder)
+    return folder
+
+
+@pytest.fixture
 def log() -> Log:
     return Log()
 
@@ -221,6 +230,31 @@ def test_no_build__leaves_the_manifest_of_the_plan_and_nothing_running(
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
     assert COMPARES not in dbt.calls
+
+
+def test_plan__is_written_to_memory(
+    memory: Path, engine: AheadEngine, selection: Selection
+) -> None:
+    plan = engine.plan(selection)
+    assert plan.manifest.read_text() == "of ls"
+    assert plan.manifest.is_relative_to(memory)
+    engine.close()
+    assert not list(memory.iterdir())
+
+
+@pytest.mark.parametrize("lacking", [{"ROOM": 2**60}, {"IN_MEMORY": Path("nowhere")}])
+def test_plan__does_without_memory(
+    monkeypatch: pytest.MonkeyPatch,
+    memory: Path,
+    engine: AheadEngine,
+    selection: Selection,
+    lacking: dict[str, Any],
+) -> None:
+    for name, value in lacking.items():
+        monkeypatch.setattr(ahead, name, value)
+    plan = engine.plan(selection)
+    assert plan.manifest.read_text() == "of ls"
+    assert not plan.manifest.is_relative_to(memory)
 
 
 def test_build__of_something_else_is_started_by_itself(
