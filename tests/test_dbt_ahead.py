@@ -217,6 +217,67 @@ def test_build__is_told_what_the_plan_was_told(
         assert words[start : start + len(flags)] == flags
 
 
+def words_of(selection: Selection) -> Selection:
+    return replace(selection, state=None, defer_state=None)
+
+
+def test_start__begins_the_build_before_anybody_knows_the_state(
+    dbt: DbtV2, log: Log, engine: AheadEngine, selection: Selection
+) -> None:
+    engine.start(words_of(selection))
+    dbt.wait_for("build starts")
+    engine.start(words_of(selection))
+    engine.plan(selection)
+    assert dbt.calls == ["build starts", "ls"]
+    assert engine.build(selection).invocation.exit_code == 0, log.passed
+    assert dbt.calls == ["build starts", "ls", COMPARES, DEFERS]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"select": ("state:new",)}, {"exclude": ("x",)}, {"favor_state": True}],
+    ids=lambda other: next(iter(other)),
+)
+def test_start__for_other_words_than_are_planned(
+    dbt: DbtV2, engine: AheadEngine, selection: Selection, other: dict[str, Any]
+) -> None:
+    engine.start(replace(words_of(selection), **other))
+    dbt.wait_for("build starts")
+    engine.plan(selection)
+    assert engine.build(selection).invocation.exit_code == 0
+    assert dbt.calls.count("build starts") == 2
+    assert dbt.calls.count(COMPARES) == 1
+
+
+def test_start__is_for_nothing_where_packages_have_to_be_installed(
+    dbt: DbtV2, engine: AheadEngine, selection: Selection
+) -> None:
+    # It has no target path.
+    (dbt.project / "deps").write_text("print('installed')")
+    engine.start(words_of(selection))
+    dbt.wait_for("build starts")
+    assert engine.deps().tail == "installed"
+    engine.plan(selection)
+    assert engine.build(selection).invocation.exit_code == 0
+    assert dbt.calls.count("build starts") == 2
+
+
+@pytest.mark.parametrize("is_planned", [False, True])
+def test_start__leaves_nothing_running_without_a_state(
+    dbt: DbtV2, engine: AheadEngine, selection: Selection, is_planned: bool
+) -> None:
+    dbt.on("build", f"record(str(os.getpid()))\n{BUILD}")
+    engine.start(words_of(selection))
+    dbt.wait_for("build starts")
+    if is_planned:
+        engine.plan(Selection())
+    else:
+        engine.close()
+    [process] = [int(call) for call in dbt.calls if call.isdigit()]
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
 def test_no_build__leaves_the_manifest_of_the_plan_and_nothing_running(
     dbt: DbtV2, engine: AheadEngine, selection: Selection
 ) -> None:
@@ -396,11 +457,8 @@ def test_manifest_that_is_something_else__is_read_as_it_is(
     assert f"build defers to {hashlib.sha256(b'no JSON').hexdigest()}" in dbt.calls
 
 
-def test_gate__whoever_waits_sees_the_end_when_it_is_gone(
-    selection: Selection, tmp_path: Path
-) -> None:
-    assert selection.state
-    gate = Gate(selection.state, tmp_path / "gate")
+def test_gate__whoever_waits_sees_the_end_when_it_is_gone(tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
     with (tmp_path / "gate" / "manifest.json").open("rb", buffering=0) as file:
         ready, _, _ = select.select([file], [], [], 0)
         assert not ready

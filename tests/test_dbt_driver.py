@@ -225,7 +225,7 @@ def test_engine__is_ended_when_there_was_nothing_to_ask(
     dbt: Dbt, log: Log, engine: DriverEngine
 ) -> None:
     dbt.on("start", "time.sleep(3600)")
-    engine.start()
+    engine.start(Selection())
     while not dbt.calls:  # The file is there before its first line is.
         pass
     engine.close()

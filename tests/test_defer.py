@@ -12,6 +12,7 @@ import pytest
 
 from ci_defer.bundle import Bundle, ParsedWith
 from ci_defer.choices import IfNoState
+from ci_defer.dbt import Selection
 from ci_defer.dbt.commands import CommandEngine
 from ci_defer.dbt.process import Interrupts
 from ci_defer.defer import DeferSettings, defer
@@ -173,7 +174,7 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What comes first: that dbt may start, or that a state is there."""
     order: list[str] = []
 
-    def start(engine: CommandEngine) -> None:
+    def start(engine: CommandEngine, selection: Selection) -> None:
         order.append("start")
 
     def get(store: BundleStore, *arguments: Any, **named: Any) -> Bundle:

@@ -274,13 +274,13 @@ class _Run:
         if changes and not self._is_untouched_since(changes):
             # Without a state there may be no need of a dbt.
             with contextlib.suppress(CiDeferError):
-                self.engine.start()
+                self.engine.start(self._selecting())
 
     def _on_fetched(self, bundle: Bundle) -> None:
         """Let dbt start while the state is read, where it will be needed."""
         self.is_untouched = self._is_made_from_this(bundle)
         if not self.is_untouched:
-            self.engine.start()
+            self.engine.start(self._selecting())
 
     def _is_made_from_this(self, bundle: Bundle) -> bool:
         """Whether the dbt project is what the state was made from."""
@@ -450,11 +450,18 @@ class _Run:
             # Everything is new where there is no state, and dbt refuses state: selectors then.
             stateless = (word for word in settings.exclude if "state:" not in word)
             return Selection(exclude=tuple(stateless))
+        return self._selecting(
+            state=found.compared.directory,
+            defer_state=found.production.directory if found.is_compared_apart else None,
+        )
+
+    def _selecting(self, state: Path | None = None, defer_state: Path | None = None) -> Selection:
+        settings = self.settings
         return Selection(
             select=settings.select,
             exclude=settings.exclude,
-            state=found.compared.directory,
-            defer_state=found.production.directory if found.is_compared_apart else None,
+            state=state,
+            defer_state=defer_state,
             # Its own schema may hold what an earlier push built, and a later one took back.
             favor_state=settings.favor_state or self.own is not None,
         )

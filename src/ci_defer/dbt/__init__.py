@@ -134,8 +134,12 @@ class Operation:
 class Engine(Protocol):
     """What ci-defer needs of dbt. Every method raises DbtNotFound when there is none to run."""
 
-    def start(self) -> None:
-        """Begin with what takes long before the first command, while others work."""
+    def start(self, selection: Selection) -> None:
+        """Begin with what takes long before the plan, while others work.
+
+        `selection` is what is going to be planned, without the state: that may not be known yet.
+        Nothing is built, and no connection opened.
+        """
         ...
 
     def saves_parses(self) -> bool:

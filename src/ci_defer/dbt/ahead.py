@@ -1,9 +1,10 @@
 """The engine for dbt v2: its build parses the project while the plan is made, and waits for it.
 
 dbt v2 parses anew with every command, and a plan and a build are two. It reads what it compares
-with when it has parsed, and before that it can select nothing. So the build is started with the
-plan, and told to compare with a manifest.json that is a pipe: it goes on when something is written
-to that. Where nothing is, it has done nothing yet and can be killed.
+with when it has parsed, and before that it can select nothing. So the build is started before the
+plan, as soon as it is likely that there will be one, and told to compare with a manifest.json that
+is a pipe: it goes on when something is written to that. Where nothing is, it has done nothing yet
+and can be killed.
 
 Knows of dbt v2 only that it is no script, and what it takes of a state that is deferred to. Another
 program that reads the state earlier waits earlier, and one that does not wait is started again.
@@ -27,36 +28,46 @@ from ci_defer.dbt.commands import CommandEngine
 
 SCRIPT = b"#!"
 # What dbt defers to. What else there is in a manifest takes time and memory to read.
-DEFERRED_TO = ("model.", "seed.", "snapshot.")
+IS_DEFERRED_TO = ("model.", "seed.", "snapshot.")
 KEPT = frozenset({"metadata", "functions"})
 EMPTY = {b"{": b"{}", b"[": b"[]"}
 # Where Linux keeps files in memory. dbt v2 writes a file for each data test, and to create so many
 # on a disk can take half as long as all the rest of a plan.
 IN_MEMORY = Path("/dev/shm")  # noqa: S108 - tempfile makes the folder in it, for us alone.
-# What a plan may take there, by the size of the manifest that it is compared with. Its manifest, a
-# page for each data test and what is deferred to took 2.6 times that.
-ROOM = 6
+# What a plan may take there, by the size of the manifest that it is compared with: its manifest and
+# a page for each data test took 1.8 times that.
+ROOM = 4
+
+# The folder of what is deferred to, beside the one of the gate.
+DEFERRED_TO = "deferred-to"
 
 # The selectors that dbt cannot resolve without a state: with these it has to wait.
 OF_STATE = "state:"
 
 
 class Gate:
-    """The folder of a state whose manifest.json cannot be read before it is opened."""
+    """The folder `to` of a state whose manifest.json cannot be read before it is opened."""
 
-    def __init__(self, state: Path, to: Path) -> None:
+    def __init__(self, to: Path) -> None:
         self.directory = to
-        self._manifest = state / MANIFEST
-        _link_others(state, to)
+        self._manifest: Path | None = None
+        self._file: IO[bytes] | None = None
+        self._rest = b""
+        to.mkdir()
         os.mkfifo(to / MANIFEST)
         # Held open for both, by one process: nobody waits for the other side, and who reads sees
         # the end when this process is gone.
         self._pipe = os.open(to / MANIFEST, os.O_RDWR | os.O_NONBLOCK)
-        self._file: IO[bytes] | None = None
-        self._rest = b""
+
+    def lead_to(self, state: Path) -> None:
+        """Have it open to that state: all else that is in its folder can be read from now on."""
+        self._manifest = state / MANIFEST
+        _link_others(state, self.directory)
 
     def open(self) -> None:
         """From now on who opens the file gets it as it is, and who waits gets what is given."""
+        if self._manifest is None:
+            raise RuntimeError("A gate has to lead somewhere before it is opened.")
         self._file = self._manifest.open("rb")
         link = self.directory / f"{MANIFEST}.new"
         link.symlink_to(self._manifest)
@@ -82,15 +93,43 @@ class Gate:
         self._pipe, self._file = -1, None
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Ahead:
-    """A build that waits. `selection` is what it was started for, `gated` what it was told."""
+    """A build that waits. `gated` is what it was told, `planned` what that stands for.
 
-    selection: Selection
+    It was started for the words of a selection, before anybody knew the state.
+    """
+
+    folder: TemporaryDirectory[str]
+    gate: Gate
     gated: Selection
     arguments: list[str]
-    gate: Gate
     started: process.Started
+    planned: Selection | None = None
+
+    def can_be(self, selection: Selection) -> bool:
+        """Whether it can become the build of this selection: its words are that, and it waits."""
+        words = replace(selection, state=self.gated.state, defer_state=self.gated.defer_state)
+        return words == self.gated and self.planned is None and not self.started.has_ended
+
+    def is_of(self, selection: Selection) -> bool:
+        """Whether it has become the build of this selection, and waits."""
+        return self.planned == selection and not self.started.has_ended
+
+    def lead_to(self, state: Path, selection: Selection) -> None:
+        """Have it compare with that state when the gate is opened, and defer as it should."""
+        self.gate.lead_to(state)
+        deferred_to = Path(self.folder.name, DEFERRED_TO)
+        _copy_for_deferral(selection.defer_state or state, deferred_to)
+        self.planned = selection
+
+    def end(self) -> None:
+        self.started.kill()
+        self.close()
+
+    def close(self) -> None:
+        self.gate.close()
+        self.folder.cleanup()
 
 
 class AheadEngine(CommandEngine):
@@ -99,19 +138,29 @@ class AheadEngine(CommandEngine):
     _ahead: _Ahead | None = None
     _folder_of_plan: TemporaryDirectory[str] | None = None
 
-    def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
+    def start(self, selection: Selection) -> None:
+        if self._ahead is None:
+            self._start_ahead(self._find_program(), selection)
+
+    def deps(self) -> Invocation:
+        # What has been parsed was parsed without the packages.
         self._stop()
+        return super().deps()
+
+    def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
         self._forget_plan()
-        program = self._find_program()
-        waits = any(OF_STATE in word for word in selection.select)
-        if not (selection.state and waits and _is_binary(Path(program))):
+        state = selection.state
+        if state is None or not (self._ahead and self._ahead.can_be(selection)):
+            self._stop()
+        if state:
+            self.start(selection)
+        if state is None or self._ahead is None:
             return super().plan(selection, saved)
-        room = ROOM * (selection.state / MANIFEST).stat().st_size
+        self._ahead.lead_to(state, selection)
+        room = ROOM * (state / MANIFEST).stat().st_size
         self._folder_of_plan = TemporaryDirectory(prefix="ci-defer-", dir=_in_memory(room))
-        folder = Path(self._folder_of_plan.name)
-        self._start_ahead(program, selection, selection.state, folder)
         # The two of them would write the same files.
-        settings = replace(self._settings, target_path=folder / "target")
+        settings = replace(self._settings, target_path=Path(self._folder_of_plan.name, "target"))
         return CommandEngine(
             settings,
             environ=self._environ,
@@ -127,7 +176,7 @@ class AheadEngine(CommandEngine):
 
     def build(self, selection: Selection) -> Built:
         ahead = self._ahead
-        if ahead and ahead.selection == selection and not ahead.started.has_ended:
+        if ahead and ahead.is_of(selection):
             selection = ahead.gated
         else:
             self._stop()
@@ -151,10 +200,14 @@ class AheadEngine(CommandEngine):
         self._manifest.parent.mkdir(parents=True, exist_ok=True)
         self._manifest.write_bytes((made_in / MANIFEST).read_bytes().replace(old, new))
 
-    def _start_ahead(self, program: str, selection: Selection, state: Path, folder: Path) -> None:
-        gate = Gate(state, folder / "state")
-        deferred_to = folder / "deferred-to"
-        _copy_for_deferral(selection.defer_state or state, deferred_to)
+    def _start_ahead(self, program: str, selection: Selection) -> None:
+        """Start a build for these words, where it would be one that waits."""
+        waits = any(OF_STATE in word for word in selection.select)
+        if not (waits and _is_binary(Path(program))):
+            return
+        folder = TemporaryDirectory(prefix="ci-defer-")
+        gate = Gate(Path(folder.name, "state"))
+        deferred_to = Path(folder.name, DEFERRED_TO)
         gated = replace(selection, state=gate.directory, defer_state=deferred_to)
         arguments = self._arguments("build", *self._flags_of_build(gated))
         try:
@@ -167,8 +220,9 @@ class AheadEngine(CommandEngine):
         except OSError:
             # The plan will say so.
             gate.close()
+            folder.cleanup()
             return
-        self._ahead = _Ahead(selection, gated, arguments, gate, started)
+        self._ahead = _Ahead(folder, gate, gated, arguments, started)
 
     def _start(
         self,
@@ -182,7 +236,7 @@ class AheadEngine(CommandEngine):
         if ahead is None or arguments != ahead.arguments:
             return super()._start(program, arguments, write=write, keep_lines=keep_lines)
         self._ahead = None
-        with contextlib.closing(ahead.gate):
+        with contextlib.closing(ahead):
             ahead.gate.open()
             return ahead.started.wait(write, keep_lines, ahead.gate)
 
@@ -194,20 +248,19 @@ class AheadEngine(CommandEngine):
     def _stop(self) -> None:
         """End a build that was started and not asked for."""
         if self._ahead:
-            self._ahead.started.kill()
-            self._ahead.gate.close()
+            self._ahead.end()
             self._ahead = None
 
 
 def _link_others(state: Path, to: Path) -> None:
-    """Make a folder with all that is in another one, but for its manifest.json."""
-    to.mkdir()
+    """Put all that is in a folder into another one, but for its manifest.json."""
     for path in state.iterdir():
         if path.name != MANIFEST:
             (to / path.name).symlink_to(path)
 
 
 def _copy_for_deferral(state: Path, to: Path) -> None:
+    to.mkdir()
     _link_others(state, to)
     (to / MANIFEST).write_bytes(_for_deferral((state / MANIFEST).read_bytes()))
 
@@ -221,7 +274,7 @@ def _for_deferral(manifest: bytes) -> bytes:
         return manifest
     # It wants every field of the document to be there.
     kept = {name: raw if name in KEPT else _empty(raw) for name, raw in document.items()}
-    deferred = {name: node for name, node in nodes.items() if name.startswith(DEFERRED_TO)}
+    deferred = {name: node for name, node in nodes.items() if name.startswith(IS_DEFERRED_TO)}
     return msgspec.json.encode({**kept, "nodes": deferred})
 
 

@@ -148,8 +148,9 @@ class DriverEngine(AheadEngine):
     _saved: SavedParse | None = None
     _ran = Ran(exit_code=0)
 
-    def start(self) -> None:
+    def start(self, selection: Selection) -> None:
         self._launch(self._find_program())
+        super().start(selection)
 
     def saves_parses(self) -> bool:
         return interpreter_of(Path(self._find_program())) is not None
