@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ci_defer.bundle import Bundle, ParsedWith
+from ci_defer.bundle import Bundle, Origin, ParsedWith, pack
 from ci_defer.choices import IfNoState
 from ci_defer.dbt import Selection
 from ci_defer.dbt.commands import CommandEngine
@@ -29,6 +29,7 @@ from ci_defer.stores.bundles import BundleStore
 from ci_defer.stores.directory import Directory
 from ci_defer.stores.plain import PlainState
 from tests.samples import (
+    CREATED_AT,
     PROJECT,
     FakeDbt,
     Log,
@@ -74,6 +75,24 @@ class Place:
 
     def publish(self) -> None:
         self.store.put(packed(self.tmp_path, "a", "b", commit=self.base))
+
+    def publish_with_compare(self, compared: ParsedWith) -> None:
+        """The same, with a manifest in `compare/` that was made like that."""
+        made = packed(self.tmp_path, "a", "b", commit=self.base).directory
+        to = self.tmp_path / "with-compare"
+        to.mkdir()
+        self.store.put(
+            pack(
+                made,
+                to,
+                project=PROJECT,
+                project_name=PROJECT,
+                origin=Origin(commit=self.base),
+                created_at=CREATED_AT,
+                target=None,
+                compare=(made, compared),
+            )
+        )
 
     def defer(
         self, source: Callable[[], Store | PlainState] | None = None, **settings: Any
@@ -134,20 +153,28 @@ def test_defer__builds_what_changed_and_reports_it(place: Place) -> None:
     assert (report.dbt_version, report.adapter) == ("1.11.0", "duckdb")
 
 
-def test_defer__reads_and_compares_each_manifest_once(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read, compared = [], []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """As what the manifests were read, one after the other."""
+    read: list[str] = []
 
     def counted(path: Path, kind: type[Any], like: Any = None) -> Any:
         read.append(kind.__name__)
         return READ(path, kind, like)
 
+    monkeypatch.setattr("ci_defer.manifest._artifact", counted)
+    return read
+
+
+def test_defer__reads_and_compares_each_manifest_once(
+    place: Place, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared = []
+
     def counted_rules(ours: Node, *values: Any, **flags: Any) -> Any:
         compared.append(ours.unique_id)
         return of_core(ours, *values, **flags)
 
-    monkeypatch.setattr("ci_defer.manifest._artifact", counted)
     monkeypatch.setattr("ci_defer.selection.of_core", counted_rules)
     place.publish()
     read.clear()
@@ -218,6 +245,19 @@ def test_defer__of_an_untouched_project_does_not_start_dbt(place: Place) -> None
     assert any("dbt is not started" in line for line in place.log.lines)
     # It is what this run would have parsed, so it says which dbt that was.
     assert (report.dbt_version, report.adapter) == ("1.11.0", "duckdb")
+
+
+def test_defer__of_an_untouched_project_reads_one_manifest_to_say_so(
+    place: Place, read: list[str]
+) -> None:
+    compared = ParsedWith(target="ci", dbt_version="1.11.0", adapter="duckdb")
+    place.publish_with_compare(compared)
+    place.repository.branch("again", place.base)
+    read.clear()
+    report = place.defer(parsed_with=ParsedWith(target="ci"))
+    assert (report.outcome, report.commands) == (Outcome.NO_CHANGES, [])
+    # Of production's, only where its nodes are.
+    assert sorted(read) == ["Manifest", "PlacedManifest"]
 
 
 @pytest.mark.parametrize(

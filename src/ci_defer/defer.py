@@ -8,6 +8,7 @@ known kind becomes its `problem`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -312,6 +313,9 @@ class _Run:
         if provenance := found.production.provenance:
             self.changes = self._changes_since(provenance.origin.commit)
         self.log.info("The dbt project is the same as in the production state: dbt is not started.")
+        if compare := found.production.compare:
+            # That has been read already.
+            self.found = found = dataclasses.replace(found, compared=compare)
         self.manifest = found.compared.manifest
         self.explained = Explained(self.manifest, self.manifest)
         return self._nothing_selected()
