@@ -249,17 +249,14 @@ def test_start__for_other_words_than_are_planned(
     assert dbt.calls.count(COMPARES) == 1
 
 
-def test_start__is_for_nothing_where_packages_have_to_be_installed(
+def test_start__begins_nothing_as_long_as_the_project_cannot_be_parsed(
     dbt: DbtV2, engine: AheadEngine, selection: Selection
 ) -> None:
-    # It has no target path.
-    (dbt.project / "deps").write_text("print('installed')")
-    engine.start(words_of(selection))
-    dbt.wait_for("build starts")
-    assert engine.deps().tail == "installed"
+    engine.start(None)
+    assert engine._ahead is None
     engine.plan(selection)
     assert engine.build(selection).invocation.exit_code == 0
-    assert dbt.calls.count("build starts") == 2
+    assert dbt.calls.count("build starts") == 1
 
 
 @pytest.mark.parametrize("is_planned", [False, True])

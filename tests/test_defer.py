@@ -201,8 +201,8 @@ def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What comes first: that dbt may start, or that a state is there."""
     order: list[str] = []
 
-    def start(engine: CommandEngine, selection: Selection) -> None:
-        order.append("start")
+    def start(engine: CommandEngine, selection: Selection | None) -> None:
+        order.append("start" if selection else "start without a selection")
 
     def get(store: BundleStore, *arguments: Any, **named: Any) -> Bundle:
         order.append("get")
@@ -218,6 +218,16 @@ def test_start__is_before_the_state_is_fetched(place: Place, order: list[str]) -
     place.publish()
     assert place.defer().outcome is Outcome.SUCCESS
     assert order[:2] == ["start", "get"]
+
+
+def test_start__is_without_a_selection_as_long_as_packages_are_missing(
+    place: Place, order: list[str]
+) -> None:
+    place.publish()
+    (place.repository.path / "packages.yml").write_text("packages: [{local: shared}]")
+    place.repository.commit("packages")
+    place.defer()
+    assert order[:2] == ["start without a selection", "get"]
 
 
 def test_start__waits_for_the_state_where_nothing_may_be_left_to_do(

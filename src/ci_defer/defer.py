@@ -275,13 +275,17 @@ class _Run:
         if changes and not self._is_untouched_since(changes):
             # Without a state there may be no need of a dbt.
             with contextlib.suppress(CiDeferError):
-                self.engine.start(self._selecting())
+                self._start()
+
+    def _start(self) -> None:
+        # dbt v2 may install packages by itself, and would be interrupted when it is not needed.
+        self.engine.start(None if self.project.lacks_packages() else self._selecting())
 
     def _on_fetched(self, bundle: Bundle) -> None:
         """Let dbt start while the state is read, where it will be needed."""
         self.is_untouched = self._is_made_from_this(bundle)
         if not self.is_untouched:
-            self.engine.start(self._selecting())
+            self._start()
 
     def _is_made_from_this(self, bundle: Bundle) -> bool:
         """Whether the dbt project is what the state was made from."""

@@ -134,11 +134,11 @@ class Operation:
 class Engine(Protocol):
     """What ci-defer needs of dbt. Every method raises DbtNotFound when there is none to run."""
 
-    def start(self, selection: Selection) -> None:
+    def start(self, selection: Selection | None) -> None:
         """Begin with what takes long before the plan, while others work.
 
         `selection` is what is going to be planned, without the state: that may not be known yet.
-        Nothing is built, and no connection opened.
+        It is None as long as the project cannot be parsed. Nothing is built, no connection opened.
         """
         ...
 

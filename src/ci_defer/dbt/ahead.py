@@ -133,19 +133,14 @@ class _Ahead:
 
 
 class AheadEngine(CommandEngine):
-    """Commands, of which a build of dbt v2 begins with the plan. To be closed."""
+    """Commands, of which a build of dbt v2 begins before its plan. To be closed."""
 
     _ahead: _Ahead | None = None
     _folder_of_plan: TemporaryDirectory[str] | None = None
 
-    def start(self, selection: Selection) -> None:
-        if self._ahead is None:
+    def start(self, selection: Selection | None) -> None:
+        if selection and self._ahead is None:
             self._start_ahead(self._find_program(), selection)
-
-    def deps(self) -> Invocation:
-        # What has been parsed was parsed without the packages.
-        self._stop()
-        return super().deps()
 
     def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
         self._forget_plan()

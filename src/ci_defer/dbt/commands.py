@@ -69,7 +69,7 @@ class CommandEngine:
         self._interrupts = interrupts
         self._search_path = search_path or environ.get("PATH", "")
 
-    def start(self, selection: Selection) -> None:
+    def start(self, selection: Selection | None) -> None:
         """There is nothing to begin with: each command starts by itself."""
 
     def saves_parses(self) -> bool:

@@ -148,7 +148,7 @@ class DriverEngine(AheadEngine):
     _saved: SavedParse | None = None
     _ran = Ran(exit_code=0)
 
-    def start(self, selection: Selection) -> None:
+    def start(self, selection: Selection | None) -> None:
         self._launch(self._find_program())
         super().start(selection)
 
