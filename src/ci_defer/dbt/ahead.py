@@ -139,19 +139,18 @@ class AheadEngine(CommandEngine):
     _folder_of_plan: TemporaryDirectory[str] | None = None
 
     def start(self, selection: Selection | None) -> None:
-        if selection and self._ahead is None:
-            self._start_ahead(self._find_program(), selection)
+        if selection:
+            self._start_ahead(selection)
 
     def plan(self, selection: Selection, saved: SavedParse | None = None) -> Plan:
         self._forget_plan()
         state = selection.state
-        if state is None or not (self._ahead and self._ahead.can_be(selection)):
+        if not (state and self._ahead and self._ahead.can_be(selection)):
             self._stop()
-        if state:
-            self.start(selection)
-        if state is None or self._ahead is None:
+        ahead = self._start_ahead(selection) if state else None
+        if state is None or ahead is None:
             return super().plan(selection, saved)
-        self._ahead.lead_to(state, selection)
+        ahead.lead_to(state, selection)
         room = ROOM * (state / MANIFEST).stat().st_size
         self._folder_of_plan = TemporaryDirectory(prefix="ci-defer-", dir=_in_memory(room))
         # The two of them would write the same files.
@@ -195,11 +194,14 @@ class AheadEngine(CommandEngine):
         self._manifest.parent.mkdir(parents=True, exist_ok=True)
         self._manifest.write_bytes((made_in / MANIFEST).read_bytes().replace(old, new))
 
-    def _start_ahead(self, program: str, selection: Selection) -> None:
-        """Start a build for these words, where it would be one that waits."""
+    def _start_ahead(self, selection: Selection) -> _Ahead | None:
+        """The build that waits: the one that does, or a new one where it would wait."""
+        if self._ahead:
+            return self._ahead
+        program = self._find_program()
         waits = any(OF_STATE in word for word in selection.select)
         if not (waits and _is_binary(Path(program))):
-            return
+            return None
         folder = TemporaryDirectory(prefix="ci-defer-")
         gate = Gate(Path(folder.name, "state"))
         deferred_to = Path(folder.name, DEFERRED_TO)
@@ -216,8 +218,9 @@ class AheadEngine(CommandEngine):
             # The plan will say so.
             gate.close()
             folder.cleanup()
-            return
+            return None
         self._ahead = _Ahead(folder, gate, gated, arguments, started)
+        return self._ahead
 
     def _start(
         self,
