@@ -5,24 +5,33 @@ It has its own rules of what is modified (test_reasons), words for errors, and r
 
 from __future__ import annotations
 
+import contextlib
+import json
 import shlex
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ci_defer.dbt import Selection
+from ci_defer.dbt.ahead import AheadEngine
+from ci_defer.dbt.commands import DbtSettings
+from ci_defer.dbt.process import Interrupts, Started
 from tests.e2e.alike import differences, in_target_path, normal_text
 from tests.e2e.once import made_once
 from tests.e2e.shop import WAREHOUSE, Shop, names, node, python_with_duckdb, report_statuses
 from tests.e2e.shop_files import FILES
 from tests.e2e.test_errors import program
 from tests.environments import DBT_V2, DBT_VERSIONS, dbt_bin
+from tests.samples import Log
 
 pytestmark = pytest.mark.dbt
 
 ORDERS = "models/marts/orders.sql"
+STAGED = "model.shop.stg_customers"
 
 # The DuckDB of dbt v2 is older than that of dbt-duckdb, and reads no files of the newer one.
 MAKE_WAREHOUSE = f"""
@@ -138,6 +147,50 @@ def test_build_that_begins_with_the_plan__is_as_one_by_itself(
     theirs, ours = log_and_artifacts(apart), log_and_artifacts(together)
     assert not (found := "\n".join(differences(theirs, ours))), found
     assert ("run_results.json" in ours) == (edit is change_orders)
+
+
+def test_build_that_waits_before_there_is_a_state__reads_all_of_it(
+    shop: Shop, tmp_path: Path
+) -> None:
+    shop.pull_request(change_orders)
+    state = shop.plain_state(tmp_path / "state")
+    results = json.loads(shop.bundle()["run_results.json"].read_text())
+    [failed] = [item for item in results["results"] if item["unique_id"] == STAGED]
+    failed["status"] = "error"
+    (state / "run_results.json").write_text(json.dumps(results))
+    settings = DbtSettings(
+        project_dir=shop.project,
+        target_path=shop.target,
+        working_directory=shop.project,
+        target="ci",
+    )
+    words = Selection(select=("state:modified", "result:error"))
+    selection = replace(words, state=state)
+    with Interrupts().handled() as interrupts:
+        environ = shop.full_environ()
+        engine = AheadEngine(settings, environ=environ, console=Log(), interrupts=interrupts)
+        with contextlib.closing(engine):
+            engine.start(words)
+            assert engine._ahead
+            manifest = engine._ahead.gate.directory / "manifest.json"
+            while manifest not in open_files(engine._ahead.started):
+                assert not engine._ahead.started.has_ended
+            plan = engine.plan(selection)
+            assert {"model.shop.orders", STAGED} <= set(plan.unique_ids)
+            assert engine._ahead.is_of(selection)
+            assert engine.build(selection).invocation.exit_code == 0
+    built = {item["unique_id"] for item in shop.run_results()["results"]}
+    # dbt v2 has a result of the ephemeral model too, which nobody asked for.
+    assert built == {*plan.unique_ids, "model.shop.int_paid_orders"}
+
+
+def open_files(started: Started) -> set[Path]:
+    found = set()
+    for link in Path("/proc", str(started._process.pid), "fd").iterdir():
+        # It may be closed by now.
+        with contextlib.suppress(OSError):
+            found.add(link.readlink())
+    return found
 
 
 def log_and_artifacts(shop: Shop) -> dict[str, Any]:

@@ -4,7 +4,8 @@ dbt v2 parses anew with every command, and a plan and a build are two. It reads 
 with when it has parsed, and before that it can select nothing. So the build is started before the
 plan, as soon as it is likely that there will be one, and told to compare with a manifest.json that
 is a pipe: it goes on when something is written to that. Where nothing is, it has done nothing yet
-and can be killed.
+and can be killed. It opens manifest.json before all else of a state (2.0.0-preview.196, by strace),
+so the rest of it may come later.
 
 Knows of dbt v2 only that it is no script, and what it takes of a state that is deferred to. Another
 program that reads the state earlier waits earlier, and one that does not wait is started again.
